@@ -1,0 +1,1 @@
+"""Abalone: the deep-learning guide's stages as tracked, registrable MLflow runs."""

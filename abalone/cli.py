@@ -1,0 +1,111 @@
+"""The command line: one command per entry point of MLproject; parse, validate, call."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from abalone import config
+
+SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
+
+
+class Interrupted(SystemExit):
+    """A signal asked the process to end; runs end KILLED."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
+)
+def cli() -> None:
+    """The deep-learning guide on the Abalone data as tracked MLflow runs."""
+
+
+def experiment_options(names: tuple[str, ...], stage: str | None = None):
+    """Give a command an option per key of ``Experiment``; with a stage, show its TOML values as defaults."""
+    defaults = config.read_toml(stage) if stage else {}
+
+    def decorate(command):
+        for spec in reversed([f for f in fields(config.Experiment) if f.name in names]):
+            default = f"  [default: {config.as_text(defaults[spec.name])}]" if defaults else ""
+            option = f"--{spec.name.replace('_', '-')}"
+            command = click.option(option, spec.name, metavar="VALUE", help=spec.metadata["expected"] + default)(command)
+        return command
+
+    return decorate
+
+
+def run_options(command):
+    """Where a run is filed, and how errors are shown."""
+    command = click.option("--debug", is_flag=True, help="Show a traceback with an error.")(command)
+    command = click.option("--run-name", help="Name of the run.")(command)
+    return click.option("--experiment-name", help="MLflow experiment  [default: abalone]")(command)
+
+
+def load(stage: str, given: dict[str, Any]) -> config.Experiment:
+    """The settings of a stage with the given options over them; a wrong one is a usage error."""
+    try:
+        return config.load(stage, {key: value for key, value in given.items() if value is not None})
+    except config.BadValue as error:
+        option = f"--{error.key.replace('_', '-')}"
+        raise click.BadParameter(error.message, param_hint=f"'{option}'") from None
+
+
+def stage_command(stage: str) -> None:
+    """Add the command of one stage."""
+
+    @cli.command(stage, help=f"{config.STAGES[stage].teaches} (Guide section {config.STAGES[stage].guide}.)")
+    @experiment_options(tuple(f.name for f in fields(config.Experiment)), stage)
+    @run_options
+    def command(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
+        experiment = load(stage, given)
+        from abalone import stages
+
+        stages.run_single(stage, experiment, click.echo, experiment_name=experiment_name, run_name=run_name)
+
+
+for _stage in config.STAGES:
+    stage_command(_stage)
+
+
+@cli.command("main")
+@experiment_options(SHARED_BY_MAIN)
+@run_options
+def all_stages(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
+    """Every stage of the guide in one process, compared in one table."""
+    experiments = {stage: load(stage, given) for stage in config.STAGES}
+    from abalone import stages
+
+    stages.run_all(experiments, click.echo, experiment_name=experiment_name, run_name=run_name)
+
+
+def main() -> None:
+    """Run the command line; every failure is one message on stderr and an exit status that is not 0."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; the run is marked KILLED.", err=True)
+        status = 130
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        else:
+            known = isinstance(error, config.UserError)
+            click.echo(f"Error: {error}" if known else f"Error: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        status = 1
+    sys.exit(status)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise Interrupted(128 + number)

@@ -1,0 +1,254 @@
+"""Everything said to MLflow about a run, in as few calls as it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as DatasetEntity
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
+from abalone import serving
+from abalone.columns import RAW_COLUMNS
+
+EXPERIMENT = "abalone"
+PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")
+METRICS_PER_CALL = 1000
+
+
+@contextmanager
+def run(
+    name: str,
+    tags: Mapping[str, str] | None = None,
+    *,
+    experiment_name: str | None = None,
+    run_name: str | None = None,
+    nested: bool = False,
+) -> Iterator[str]:
+    """Open a run, or resume the one that ``mlflow run`` opened; close it with the truth.
+
+    An interruption ends it KILLED, any other exception FAILED, with the message as the tag ``error``.
+
+    Parameters
+    ----------
+    name : str
+        Name of a run that the user gave none.
+    tags : mapping, optional
+        Tags to set at once, so that a run is known even if it ends badly.
+    experiment_name, run_name : str, optional
+        What the user asked for.
+    nested : bool
+        Whether the run is a child of the active one.
+
+    Yields
+    ------
+    str
+        The run's id.
+    """
+    resumed = not nested and "MLFLOW_RUN_ID" in os.environ
+    experiment = None if nested or resumed else _experiment_id(experiment_name)
+    tags = {**_process_tags(), **(tags or {}), **({"mlflow.runName": run_name or name} if resumed else {})}
+    names = {} if resumed else {"run_name": run_name or name, "experiment_id": experiment}
+    with mlflow.start_run(**names, nested=nested, tags=tags) as active:
+        run_id = active.info.run_id
+        try:
+            if not nested:
+                _close_orphans(active.info.experiment_id, run_id)
+            yield run_id
+        except (KeyboardInterrupt, SystemExit):
+            mlflow.end_run("KILLED")
+            raise
+        except BaseException as error:
+            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
+            raise
+
+
+def log_stage(
+    run_id: str,
+    *,
+    params: Mapping[str, str],
+    curves: Mapping[str, Sequence[float]],
+    final: Mapping[str, float],
+    tags: Mapping[str, str],
+    model_id: str,
+) -> None:
+    """Write parameters, tags, curves and final scores of a run.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    params : mapping
+        Resolved settings; those that ``mlflow run`` wrote already are left as they are.
+    curves : mapping of name to values
+        One value per epoch, the first at step 1.
+    final : mapping of name to value
+        Scores of the reported model. They stand one step after the last epoch, because MLflow's tables show a
+        metric's last value and some names (``accuracy/test``) are curves too.
+    tags : mapping
+        More tags.
+    model_id : str
+        The logged model that the final scores belong to.
+    """
+    client = MlflowClient()
+    now = int(time.time() * 1000)
+    epochs = max(len(values) for values in curves.values())
+    metrics = [Metric(k, v, now, step) for k, values in curves.items() for step, v in enumerate(values, 1)]
+    metrics += [Metric(k, v, now, epochs + 1, model_id=model_id) for k, v in final.items()]
+    known = client.get_run(run_id).data.params
+    missing = [Param(key, value) for key, value in params.items() if key not in known]
+    chunks = [metrics[i : i + METRICS_PER_CALL] for i in range(0, len(metrics), METRICS_PER_CALL)]
+    client.log_batch(run_id, metrics=chunks[0], params=missing, tags=[RunTag(k, v) for k, v in tags.items()])
+    for chunk in chunks[1:]:
+        client.log_batch(run_id, metrics=chunk)
+
+
+def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Sequence[int]]) -> None:
+    """Name the data set as an input of the run, once for each part of the split (a digest of its own each)."""
+    schema = {"mlflow_colspec": [
+        {"type": "string" if name == "Sex" else "long" if name == "Rings" else "double", "name": name, "required": True}
+        for name in (*RAW_COLUMNS, "Rings")
+    ]}  # fmt: skip
+    inputs = [
+        DatasetInput(
+            DatasetEntity(
+                name=dataset.name,
+                digest=hashlib.sha256(dataset.sha256.encode() + rows.tobytes()).hexdigest()[:12],
+                source_type="local",
+                source=json.dumps({"uri": str(dataset.path)}),
+                schema=json.dumps(schema),
+                profile=json.dumps({"num_rows": len(rows)}),
+            ),
+            [InputTag("mlflow.data.context", context)],
+        )
+        for context, rows in parts.items()
+    ]
+    MlflowClient().log_inputs(run_id, inputs)
+
+
+def log_files(run_id: str, *, texts: Mapping[str, str], figures: Mapping[str, Any], tables: Mapping[str, Any]) -> dict:
+    """Store texts, figures (``.png``) and data frames (``.json``) in one upload.
+
+    Returns
+    -------
+    dict
+        The tag that makes the UI show the data frames as tables.
+    """
+    with TemporaryDirectory() as folder:
+        for name in (*texts, *figures, *tables):
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        for name, figure in figures.items():
+            figure.savefig(Path(folder, name))
+        for name, frame in tables.items():
+            frame.to_json(Path(folder, name), orient="split", index=False)
+        MlflowClient().log_artifacts(run_id, folder)
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
+
+
+def log_model(model: Any, config: Mapping[str, Any], example: Any, params: Mapping[str, str]) -> str:
+    """Log ``model`` with both flavors under the active run; return its id."""
+    from mlflow.models import Model
+
+    info = Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=serving,
+        model=model,
+        config=config,
+        example=example,
+        params=dict(params),
+        metadata={"config": dict(config), "input": "float32 [n, 10], raw units"},
+        validate_serving_input=False,
+    )
+    return info.model_id
+
+
+def environment_tags() -> dict[str, str]:
+    """Versions of what computes, and whether the work tree held uncommitted changes."""
+    git = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain"]
+    try:
+        status = subprocess.run(git, capture_output=True, text=True, timeout=10)
+        dirty = str(bool(status.stdout.strip())).lower() if status.returncode == 0 else "unknown"
+    except (OSError, subprocess.TimeoutExpired):
+        dirty = "unknown"
+    return {"packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES), "dirty": dirty}
+
+
+def find_stage(run_id: str, stage: str, split: str) -> tuple[str, dict[str, float]] | None:
+    """The newest finished run of ``stage`` on the same split, in the experiment of ``run_id``: id and metrics."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    query = f"tags.stage = '{stage}' and tags.split = '{split}' and attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
+    return (found[0].info.run_id, found[0].data.metrics) if found else None
+
+
+def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set several tags in one call."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def how_to_browse(run_id: str) -> str:
+    """The command that opens the UI on the store in use, and the address of a run there."""
+    uri = mlflow.get_tracking_uri()
+    page = f"#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
+    page += "?workflowType=machine_learning"
+    if uri.startswith(("http://", "https://")):
+        return f"Browse the run: {uri}/{page}"
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
+    mlflow_command = Path(sys.executable).with_name("mlflow")
+    return f"Browse the run:\n  {mlflow_command} ui --backend-store-uri {uri}\nand open http://127.0.0.1:5000/{page}"
+
+
+def _experiment_id(name: str | None) -> str:
+    if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
+        return os.environ["MLFLOW_EXPERIMENT_ID"]
+    # The returned id is used, never the active experiment: several first starts at once race over the latter.
+    return mlflow.set_experiment(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT).experiment_id
+
+
+def _process_tags() -> dict[str, str]:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "process.host": socket.gethostname(),
+        "process.boot": boot.read_text().strip() if boot.exists() else "unknown",
+        "process.pid": str(os.getpid()),
+    }
+
+
+def _close_orphans(experiment: str, own: str) -> None:
+    """Mark as FAILED the runs that a process of this machine left RUNNING when it was killed outright."""
+    here, client = _process_tags(), MlflowClient()
+    query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{here['process.host']}'"
+    for found in client.search_runs([experiment], query):
+        tags = found.data.tags
+        same_boot = tags.get("process.boot") == here["process.boot"]
+        if found.info.run_id != own and not (same_boot and _alive(int(tags["process.pid"]))):
+            client.set_tag(found.info.run_id, "error", "the process was killed; marked by a later run")
+            client.set_terminated(found.info.run_id, "FAILED")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
