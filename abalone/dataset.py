@@ -1,0 +1,159 @@
+"""Read and check the data file; label, split and fingerprint its rows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from abalone.columns import MEASUREMENTS, OLD_FROM_RINGS, RAW_COLUMNS, SEXES
+from abalone.config import UserError
+
+SHIPPED = Path(__file__).parent / "data" / "abalone.data"
+SHIPPED_SHA256 = "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc78449f"
+COLUMNS = (*RAW_COLUMNS, "Rings")
+SHOWN_PROBLEMS = 5
+FEWEST_OF_A_CLASS = 10  # gives each class a row in the smallest part of the split
+
+
+class DataError(UserError):
+    """A data file that cannot be used; the message names lines, columns, values and what was expected."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked data file.
+
+    Parameters
+    ----------
+    frame : DataFrame [n, 9]
+        ``Sex`` (I, F or M), seven measurements (float64, units of the file: mm/200 and g/200), ``Rings`` (int64).
+    name : str
+        Name for MLflow.
+    path : Path
+        Where it was read from.
+    sha256 : str
+        Of the file's bytes.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers (int64, from 0) of the three parts, and a fingerprint of data and parts together."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    fingerprint: str
+
+
+def read(source: str = "uci") -> Dataset:
+    """Read a data file and check every field of it.
+
+    Parameters
+    ----------
+    source : str
+        ``uci`` for the shipped file, or a path to a file of the same form: no header, nine columns, commas.
+
+    Raises
+    ------
+    DataError
+        For a file that is missing, not text, or has a field that is not as it must be.
+    """
+    path = SHIPPED if source == "uci" else Path(source).expanduser().resolve()
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"data file {path}: cannot be read ({error.strerror}); give -P data=PATH or data=uci") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"data file {path}: not text (byte {error.start} is not UTF-8); expected comma-separated text") from None
+    sha256 = hashlib.sha256(content).hexdigest()
+    if source == "uci" and sha256 != SHIPPED_SHA256:
+        raise DataError(f"data file {path}: SHA-256 is {sha256}, expected {SHIPPED_SHA256}; restore the shipped file")
+    try:
+        frame = _parse(text)
+    except DataError as error:
+        raise DataError(f"data file {path}: {error}") from None
+    return Dataset(frame, "abalone" if source == "uci" else path.stem, path, sha256)
+
+
+def is_old(rings: np.ndarray) -> np.ndarray:
+    """Label 1 (Old) for 10 rings or more, 0 (Young) below; int64 [n]."""
+    return (np.asarray(rings) >= OLD_FROM_RINGS).astype(np.int64)
+
+
+def split(dataset: Dataset, seed: int) -> Split:
+    """Half of the rows for test, the rest 80/20 into train and validation, with equal shares of Old.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    seed : int
+        Seed of both shuffles.
+    """
+    from sklearn.model_selection import train_test_split
+
+    old = is_old(dataset.frame["Rings"].to_numpy())
+    first, test = train_test_split(np.arange(len(old)), test_size=0.5, random_state=seed, stratify=old)
+    train, val = train_test_split(first, test_size=0.2, random_state=seed, stratify=old[first])
+    digest = hashlib.sha256(dataset.sha256.encode())
+    for rows in (train, val, test):
+        digest.update(rows.astype("<i8").tobytes() + b"|")
+    return Split(train, val, test, digest.hexdigest()[:12])
+
+
+def _parse(text: str) -> pd.DataFrame:
+    # Not splitlines(): it also breaks at form feeds and other marks that are no line ends in a CSV file.
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    if not text.strip():
+        raise DataError(f"no rows; expected {len(COLUMNS)} columns a line: {', '.join(COLUMNS)}")
+    fields = [line.split(",") for line in lines]
+    problems = [
+        (number, f"{len(row)} columns, expected {len(COLUMNS)}: {', '.join(COLUMNS)}")
+        for number, row in enumerate(fields, 1)
+        if len(row) != len(COLUMNS)
+    ]
+    good = [(number, row) for number, row in enumerate(fields, 1) if len(row) == len(COLUMNS)]
+    raw = pd.DataFrame([row for _, row in good], columns=COLUMNS, index=[n for n, _ in good], dtype=object)
+    raw = raw.apply(lambda column: column.str.strip())
+    values, found = _check_fields(raw)
+    if problems := sorted(problems + found):
+        shown = "".join(f"\n  line {number}: {what}" for number, what in problems[:SHOWN_PROBLEMS])
+        rest = len(problems) - SHOWN_PROBLEMS
+        raise DataError(f"{len(problems)} bad fields or lines{shown}" + (f"\n  and {rest} more" if rest > 0 else ""))
+    _check_classes(values["Rings"].to_numpy())
+    return values.reset_index(drop=True)
+
+
+def _check_fields(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """Typed values, and a (line, text) for each field that is not what its column holds."""
+    numbers = raw.drop(columns="Sex").apply(pd.to_numeric, errors="coerce").astype("float64")
+    # A model takes float32, in which 1e39 is infinite.
+    bad = ~np.isfinite(numbers.astype("float32")) | (numbers < 0)
+    bad["Rings"] |= (numbers["Rings"] < 1) | (numbers["Rings"] % 1 != 0)
+    bad.insert(0, "Sex", ~raw["Sex"].isin(SEXES))
+    expected = {"Sex": "M, F or I", "Rings": "an integer of at least 1"}
+    expected |= dict.fromkeys(MEASUREMENTS, "a number of at least 0")
+    problems = [
+        (int(raw.index[i]), f"{COLUMNS[j]} is {raw.iat[i, j]!r}, expected {expected[COLUMNS[j]]}")
+        for i, j in np.argwhere(bad.to_numpy())
+    ]
+    values = numbers if problems else numbers.astype({"Rings": "int64"})
+    values.insert(0, "Sex", raw["Sex"])
+    return values, problems
+
+
+def _check_classes(rings: np.ndarray) -> None:
+    old = int(is_old(rings).sum())
+    for count, what in ((len(rings) - old, f"young (rings below {OLD_FROM_RINGS})"), (old, f"old (rings {OLD_FROM_RINGS} or more)")):
+        if count < FEWEST_OF_A_CLASS:
+            raise DataError(f"{count} {what} rows, expected at least {FEWEST_OF_A_CLASS} to split; add rows")
