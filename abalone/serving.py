@@ -82,7 +82,14 @@ def signature(task: str):
     )
 
 
-def save_model(path: str, mlflow_model, model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame) -> None:
+def save_model(
+    path: str,
+    mlflow_model: Any,
+    model: nn.Module,
+    config: Mapping[str, Any],
+    example: pd.DataFrame,
+    validate_serving_input: bool = False,
+) -> None:
     """Write both flavors into ``path``; called by ``mlflow.models.Model.log``.
 
     Parameters
@@ -97,6 +104,8 @@ def save_model(path: str, mlflow_model, model: nn.Module, config: Mapping[str, A
         What ``abalone.models.build`` needs to make the same network.
     example : DataFrame
         A few raw rows.
+    validate_serving_input : bool
+        Read by ``Model.log``, which passes it on: False saves the loading of the model just saved.
     """
     import mlflow.pyfunc
     import mlflow.pytorch
