@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.installed ## install if needed, then run every stage of the guide as tracked runs
+	mlflow run . --env-manager local --experiment-name abalone
+
+ui: $(VENV)/.installed ## browse the runs: http://127.0.0.1:5000/?workflowType=machine_learning
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+
+test: $(VENV)/.installed-test ## check style and run every test
+	ruff check .
+	ruff format --check .
+	python -m pytest
+
+lint: $(VENV)/.installed-test ## check style only
+	ruff check .
+	ruff format --check .
+
+format: $(VENV)/.installed-test ## put the code into the project's style
+	ruff check --fix .
+	ruff format .
+
+bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a table and JSON
+	python -m benchmarks.bench_training
+	python -m benchmarks.bench_run
+
+clean: ## delete the environment and caches, never runs or models
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+.PHONY: help run ui test lint format bench clean
