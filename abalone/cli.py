@@ -20,7 +20,10 @@ class Interrupted(SystemExit):
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    }
 )
 def cli() -> None:
     """The deep-learning guide on the Abalone data as tracked MLflow runs."""
@@ -34,7 +37,9 @@ def experiment_options(names: tuple[str, ...], stage: str | None = None):
         for spec in reversed([f for f in fields(config.Experiment) if f.name in names]):
             default = f"  [default: {config.as_text(defaults[spec.name])}]" if defaults else ""
             option = f"--{spec.name.replace('_', '-')}"
-            command = click.option(option, spec.name, metavar="VALUE", help=spec.metadata["expected"] + default)(command)
+            command = click.option(option, spec.name, metavar="VALUE", help=spec.metadata["expected"] + default)(
+                command
+            )
         return command
 
     return decorate
@@ -102,7 +107,10 @@ def main() -> None:
             traceback.print_exc()
         else:
             known = isinstance(error, config.UserError)
-            click.echo(f"Error: {error}" if known else f"Error: {type(error).__name__}: {error} (--debug shows where)", err=True)
+            click.echo(
+                f"Error: {error}" if known else f"Error: {type(error).__name__}: {error} (--debug shows where)",
+                err=True,
+            )
         status = 1
     sys.exit(status)
 

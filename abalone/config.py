@@ -14,6 +14,7 @@ from abalone.columns import FEATURES
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
+
 class UserError(Exception):
     """A mistake in what the user gave; its text is the whole message that the user needs."""
 
@@ -161,7 +162,11 @@ def _expected(spec) -> str:
 
 def _convert(kind: str, value: Any) -> Any:
     if kind == "bool":
-        return {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower()) if not isinstance(value, bool) else value
+        return (
+            {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+            if not isinstance(value, bool)
+            else value
+        )
     if kind == "int":
         number = float(value)
         if isinstance(value, bool) or number != int(number):

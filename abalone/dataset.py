@@ -75,7 +75,9 @@ def read(source: str = "uci") -> Dataset:
     except OSError as error:
         raise DataError(f"data file {path}: cannot be read ({error.strerror}); give -P data=PATH or data=uci") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"data file {path}: not text (byte {error.start} is not UTF-8); expected comma-separated text") from None
+        raise DataError(
+            f"data file {path}: not text (byte {error.start} is not UTF-8); expected comma-separated text"
+        ) from None
     sha256 = hashlib.sha256(content).hexdigest()
     if source == "uci" and sha256 != SHIPPED_SHA256:
         raise DataError(f"data file {path}: SHA-256 is {sha256}, expected {SHIPPED_SHA256}; restore the shipped file")
@@ -154,6 +156,9 @@ def _check_fields(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]
 
 def _check_classes(rings: np.ndarray) -> None:
     old = int(is_old(rings).sum())
-    for count, what in ((len(rings) - old, f"young (rings below {OLD_FROM_RINGS})"), (old, f"old (rings {OLD_FROM_RINGS} or more)")):
+    for count, what in (
+        (len(rings) - old, f"young (rings below {OLD_FROM_RINGS})"),
+        (old, f"old (rings {OLD_FROM_RINGS} or more)"),
+    ):
         if count < FEWEST_OF_A_CLASS:
             raise DataError(f"{count} {what} rows, expected at least {FEWEST_OF_A_CLASS} to split; add rows")

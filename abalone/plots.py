@@ -19,7 +19,9 @@ def training_curves(metrics: Mapping[str, Sequence[float]], best_epoch: int, tit
     score = "accuracy" if "accuracy/val" in metrics else "rmse"
     loss_unit = "loss (nats)" if score == "accuracy" else "loss (rings²)"
     figure, axes = _figure(f"{title}: lowest validation loss at epoch {best_epoch}", columns=2, width=9)
-    for axis, name, label in zip(axes, ("loss", score), (loss_unit, {"accuracy": "accuracy", "rmse": "RMSE (rings)"}[score])):
+    for axis, name, label in zip(
+        axes, ("loss", score), (loss_unit, {"accuracy": "accuracy", "rmse": "RMSE (rings)"}[score])
+    ):
         for part, colour in SPLIT_COLOURS.items():
             values = metrics[f"{name}/{part}"]
             axis.plot(range(1, len(values) + 1), values, color=colour, label=part)

@@ -105,7 +105,9 @@ def run_all(experiments: Mapping[str, Experiment], say: Callable[[str], None], *
         frame = pd.DataFrame(stage_rows(results), columns=TABLE_HEADER)
         figures = {"comparison.png": plots.comparison(done)} if done else {}
         tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})
-        tracking.log_tags(run_id, tags | {"mlflow.note.content": f"Every stage of the guide, scored on the test half.\n\n{table}"})
+        tracking.log_tags(
+            run_id, tags | {"mlflow.note.content": f"Every stage of the guide, scored on the test half.\n\n{table}"}
+        )
         say(f"\n{table}\n\n{tracking.how_to_browse(run_id)}")
         if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
             raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
