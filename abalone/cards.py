@@ -78,9 +78,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose source is aligned too, so that it reads in a terminal."""
     widths = [max(len(str(line[i])) for line in (header, *rows)) for i in range(len(header))]
     rule = ["-" * width for width in widths]
-    lines = [
-        " | ".join(str(cell).ljust(w) for cell, w in zip(line, widths)) for line in (header, rule, *rows)
-    ]
+    lines = [" | ".join(str(cell).ljust(w) for cell, w in zip(line, widths)) for line in (header, rule, *rows)]
     return "\n".join(f"| {line} |" for line in lines)
 
 

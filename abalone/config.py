@@ -49,7 +49,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "classify": Stage("1, 1.a", "Two hidden layers tell young from old by size and whole weight.", ()),
     "deepen": Stage("1.a", "A third hidden layer: does depth help?", ("hidden_sizes",)),
-    "encode": Stage("2 to 2.c", "Sex joins as a one-hot code: does it help, and when does the net overfit?", ("features",)),
+    "encode": Stage("2 to 2.c", "Sex joins as a one-hot code: does it help, and when does it overfit?", ("features",)),
     "regularize": Stage("3", "Weight decay in Adam (the guide's L2) against overfitting.", ("weight_decay",)),
     "dropout": Stage("3", "Dropout after every hidden layer, instead of weight decay.", ("weight_decay", "dropout")),
     "regress": Stage(

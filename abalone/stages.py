@@ -61,8 +61,8 @@ def run_stage(stage: str, experiment: Experiment, **run_options: Any) -> Result:
             run_id,
             texts={"experiment.toml": to_toml(experiment), "command.txt": _command(stage, params)},
             figures=_figures(stage, experiment, history, rings[rows.test], predicted["test"]),
-            tables={f"predictions/{part}.json": _table(dataset.frame, parts[part], experiment, predicted[part]) for part in parts},
-        )  # fmt: skip
+            tables=_tables(dataset.frame, experiment.task, parts, predicted),
+        )
         tracking.log_dataset(run_id, dataset, {"train": rows.train, "validation": rows.val, "test": rows.test})
         card = run_card(stage, experiment, final, f"models:/{model_id}", _previous(run_id, stage, experiment, rows))
         tags = {"mlflow.note.content": card, "dataset": dataset.sha256[:12], "split": rows.fingerprint}
@@ -152,10 +152,10 @@ def _figures(stage: str, experiment: Experiment, history, rings, predicted) -> d
     return figures
 
 
-def _table(frame: pd.DataFrame, index, experiment: Experiment, predicted) -> pd.DataFrame:
-    rows = frame.iloc[index]
-    name = "probability_old" if experiment.task == "classification" else "predicted_rings"
-    return rows.assign(**{name: predicted.round(9)}).rename_axis("row").reset_index()
+def _tables(frame: pd.DataFrame, task: str, parts, predicted) -> dict[str, pd.DataFrame]:
+    name = "probability_old" if task == "classification" else "predicted_rings"
+    scored = {part: frame.iloc[index].assign(**{name: predicted[part].round(9)}) for part, index in parts.items()}
+    return {f"predictions/{part}.json": rows.rename_axis("row").reset_index() for part, rows in scored.items()}
 
 
 def _model_config(experiment: Experiment) -> dict[str, Any]:

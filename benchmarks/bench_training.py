@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,8 +58,8 @@ def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
     guide, ours = [], []
     for _ in range(repeats):
         network = copy.deepcopy(model.network)
-        guide.append(_cpu_seconds(lambda: train_model(network, loaders, experiment)))
-        ours.append(_cpu_seconds(lambda: fit(experiment, x, rings, rows)))
+        guide.append(_cpu_seconds(partial(train_model, network, loaders, experiment)))
+        ours.append(_cpu_seconds(partial(fit, experiment, x, rings, rows)))
     guide_ms, fit_ms = (1000 * min(times) / experiment.epochs for times in (guide, ours))
     return {
         "copies": copies,
