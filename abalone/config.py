@@ -74,7 +74,7 @@ class Experiment:
     features: tuple[str, ...] = _key("input columns, a comma between", choices=FEATURES)
     hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
     dropout: float = _key("probability of dropping a hidden unit, from 0 to below 1", minimum=0, maximum=1, below=True)
-    clip: float = _key("limit of a standardised input |z|; 0 turns it off", minimum=0)
+    clip: float = _key("limit of a standardised input |z|, from 0 (none) to 1000000", minimum=0, maximum=1_000_000)
     standardize_target: bool = _key("train a regressor on standardised rings: true or false")
     learning_rate: float = _key("Adam's first learning rate, above 0 and at most 1", minimum=0, maximum=1, above=True)
     gamma: float = _key("ExponentialLR's factor per epoch, above 0 and at most 1", minimum=0, maximum=1, above=True)

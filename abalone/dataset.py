@@ -17,6 +17,8 @@ SHIPPED_SHA256 = "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc7844
 COLUMNS = (*RAW_COLUMNS, "Rings")
 SHOWN_PROBLEMS = 5
 FEWEST_OF_A_CLASS = 10  # gives each class a row in the smallest part of the split
+LARGEST_MEASUREMENT = float(np.finfo("float32").max)  # a model takes float32, in which more is infinite
+MOST_RINGS = 1_000_000  # beyond any animal, and its square still exact enough in a float32 loss
 
 
 class DataError(UserError):
@@ -68,8 +70,9 @@ def read(source: str = "uci") -> Dataset:
     DataError
         For a file that is missing, not text, or has a field that is not as it must be.
     """
-    path = SHIPPED if source == "uci" else Path(source).expanduser().resolve()
+    path = SHIPPED if source == "uci" else Path(source)
     try:
+        path = path.expanduser().resolve()
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
     except OSError as error:
@@ -78,6 +81,8 @@ def read(source: str = "uci") -> Dataset:
         raise DataError(
             f"data file {path}: not text (byte {error.start} is not UTF-8); expected comma-separated text"
         ) from None
+    except (RuntimeError, ValueError) as error:  # an unknown ~user, a loop of links, a NUL in the name
+        raise DataError(f"data file {str(path)!r}: not a path ({error}); give -P data=PATH or data=uci") from None
     sha256 = hashlib.sha256(content).hexdigest()
     if source == "uci" and sha256 != SHIPPED_SHA256:
         raise DataError(f"data file {path}: SHA-256 is {sha256}, expected {SHIPPED_SHA256}; restore the shipped file")
@@ -139,11 +144,10 @@ def _parse(text: str) -> pd.DataFrame:
 def _check_fields(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
     """Typed values, and a (line, text) for each field that is not what its column holds."""
     numbers = raw.drop(columns="Sex").apply(pd.to_numeric, errors="coerce").astype("float64")
-    # A model takes float32, in which 1e39 is infinite.
-    bad = ~np.isfinite(numbers.astype("float32")) | (numbers < 0)
-    bad["Rings"] |= (numbers["Rings"] < 1) | (numbers["Rings"] % 1 != 0)
+    bad = ~((numbers >= 0) & (numbers <= LARGEST_MEASUREMENT))  # true for NaN too
+    bad["Rings"] |= ~numbers["Rings"].between(1, MOST_RINGS) | (numbers["Rings"] % 1 != 0)
     bad.insert(0, "Sex", ~raw["Sex"].isin(SEXES))
-    expected = {"Sex": "M, F or I", "Rings": "an integer of at least 1"}
+    expected = {"Sex": "M, F or I", "Rings": f"an integer of at least 1 and at most {MOST_RINGS}"}
     expected |= dict.fromkeys(MEASUREMENTS, "a number of at least 0")
     problems = [
         (int(raw.index[i]), f"{COLUMNS[j]} is {raw.iat[i, j]!r}, expected {expected[COLUMNS[j]]}")

@@ -60,7 +60,9 @@ def run(
     """
     resumed = not nested and "MLFLOW_RUN_ID" in os.environ
     experiment = None if nested or resumed else _experiment_id(experiment_name)
-    tags = {**_process_tags(), **(tags or {}), **({"mlflow.runName": run_name or name} if resumed else {})}
+    tags = {**_process_tags(), **(tags or {})}
+    if resumed and (run_name or _is_unnamed(os.environ["MLFLOW_RUN_ID"])):
+        tags["mlflow.runName"] = run_name or name
     names = {} if resumed else {"run_name": run_name or name, "experiment_id": experiment}
     with mlflow.start_run(**names, nested=nested, tags=tags) as active:
         run_id = active.info.run_id
@@ -221,6 +223,14 @@ def _experiment_id(name: str | None) -> str:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     # The returned id is used, never the active experiment: several first starts at once race over the latter.
     return mlflow.set_experiment(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT).experiment_id
+
+
+def _is_unnamed(run_id: str) -> bool:
+    """Whether MLflow made up the run's name (like ``gaudy-dolphin-797``), so that it is nobody's wish."""
+    from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
+
+    words = MlflowClient().get_run(run_id).info.run_name.split("-")
+    return len(words) == 3 and words[0] in _GENERATOR_PREDICATES and words[1] in _GENERATOR_NOUNS
 
 
 def _process_tags() -> dict[str, str]:

@@ -51,6 +51,7 @@ def train_model(
 
     As in the guide, ``loss/train`` is the mean over the epoch's own batches, while the weights still move.
     """
+    device = next(network.parameters()).device
     classifying = experiment.task == "classification"
     criterion = nn.CrossEntropyLoss() if classifying else nn.MSELoss()
     optimizer = torch.optim.Adam(
@@ -65,6 +66,7 @@ def train_model(
             network.train(phase == "train")
             running_loss, running_hits, rows = 0.0, 0, 0
             for inputs, labels in dataloaders[phase]:
+                inputs, labels = inputs.to(device), labels.to(device)
                 optimizer.zero_grad()
                 with torch.set_grad_enabled(phase == "train"):
                     outputs = network(inputs)
