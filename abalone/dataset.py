@@ -148,7 +148,7 @@ def _check_fields(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]
     bad["Rings"] |= ~numbers["Rings"].between(1, MOST_RINGS) | (numbers["Rings"] % 1 != 0)
     bad.insert(0, "Sex", ~raw["Sex"].isin(SEXES))
     expected = {"Sex": "M, F or I", "Rings": f"an integer of at least 1 and at most {MOST_RINGS}"}
-    expected |= dict.fromkeys(MEASUREMENTS, "a number of at least 0")
+    expected |= dict.fromkeys(MEASUREMENTS, f"a number of at least 0 and at most {LARGEST_MEASUREMENT:.1e}")
     problems = [
         (int(raw.index[i]), f"{COLUMNS[j]} is {raw.iat[i, j]!r}, expected {expected[COLUMNS[j]]}")
         for i, j in np.argwhere(bad.to_numpy())

@@ -80,6 +80,7 @@ def fit(experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Sp
     BadValue
         If the device is not there.
     """
+    _leave_compiler_out()
     device = _device(experiment.device)
     init_seed, order_seed, dropout_seed = seeds(experiment.seed)
     # nn.Dropout knows no generator but the global one, so that one is borrowed and given back as it was.
@@ -210,6 +211,12 @@ def _check(measured: dict[str, float], epoch: int, experiment: Experiment) -> No
                 f"training diverged: {name} is {value} at the end of epoch {epoch}, expected a finite number; "
                 f"lower learning_rate (it is {experiment.learning_rate}), for example by ten"
             )
+
+
+def _leave_compiler_out() -> None:
+    """Keep the first optimiser of a process from importing torch.compile's machinery: a second, and nothing uses it."""
+    for method in map(inspect.unwrap, (torch.optim.Optimizer.__init__, torch.optim.Optimizer.add_param_group)):
+        method.__dynamo_disable = method
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,154 @@
+"""Scores against cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+from math import log, sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from abalone import evaluation
+from abalone.config import UserError
+from abalone.evaluation import GREATER_IS_BETTER, SELECTION, baseline, paired_bootstrap, predict, scores
+
+RINGS = np.array([9, 10, 12, 29])  # one young, three old
+DRAW = np.random.default_rng(0)
+
+
+def test_scores_of_a_classifier():
+    # Right on the young one and on two of three old ones; 2 of 3 pairs (old, young) are in order.
+    found = scores("classification", RINGS, np.array([0.4, 0.9, 0.8, 0.3]))
+    assert found == pytest.approx(
+        {
+            "accuracy": 3 / 4,
+            "balanced_accuracy": (1 + 2 / 3) / 2,
+            "roc_auc": 2 / 3,
+            "log_loss": -(log(0.6) + log(0.9) + log(0.8) + log(0.3)) / 4,
+            "brier": (0.4**2 + 0.1**2 + 0.2**2 + 0.7**2) / 4,
+        }
+    )
+
+
+def test_a_probability_of_one_half_counts_as_old():
+    assert scores("classification", RINGS, np.full(4, 0.5))["accuracy"] == 3 / 4
+
+
+def test_scores_of_a_regressor():
+    found = scores("regression", np.array([5, 10, 15]), np.array([6.0, 10.0, 13.0]))
+    assert found == pytest.approx({"rmse": sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 50})
+
+
+def test_every_score_has_a_direction_and_selection_goes_by_one_of_them():
+    for task in ("classification", "regression"):
+        poor, good = (np.array(p, dtype=float) for p in ([0.9, 0.6, 0.4, 0.7], [0.1, 0.8, 0.9, 0.8]))
+        if task == "regression":
+            poor, good = RINGS + 3.0, RINGS + 1.0
+        worse, better = scores(task, RINGS, poor), scores(task, RINGS, good)
+        assert SELECTION[task] in better
+        assert all((better[name] > worse[name]) == GREATER_IS_BETTER[name] for name in better)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_predictions_that_are_not_finite_are_refused(task, bad):
+    with pytest.raises(UserError, match="1 of 4 predictions are not finite; lower learning_rate"):
+        scores(task, RINGS, np.array([0.1, bad, 0.9, 0.9]))
+
+
+def test_the_baseline_of_a_classifier_is_the_training_share_of_old():
+    found = baseline("classification", np.array([5, 12, 12, 12]), RINGS[:2])
+    assert found == pytest.approx(
+        {
+            "accuracy": 1 / 2,
+            "balanced_accuracy": 1 / 2,
+            "roc_auc": 1 / 2,
+            "log_loss": -(log(0.75) + log(0.25)) / 2,
+            "brier": (0.75**2 + 0.25**2) / 2,
+        }
+    )
+
+
+def test_the_baseline_of_a_regressor_is_the_training_mean():
+    found = baseline("regression", np.array([4, 8]), np.array([5, 9]))
+    assert found == pytest.approx({"rmse": sqrt((1 + 9) / 2), "mae": 2.0, "r2": 1 - 10 / 8})
+
+
+class Fixed(nn.Module):
+    """Gives the first columns of its input as output."""
+
+    def __init__(self, outputs: int):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, : self.outputs]
+
+
+@pytest.mark.parametrize("at_once", [65_536, 3])
+def test_predict_gives_the_probability_of_old_or_rings(monkeypatch, at_once):
+    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", at_once)
+    x = torch.tensor(DRAW.normal(size=(10, 10)), dtype=torch.float32, requires_grad=True)
+    young, old = x.detach()[:, :2].double().numpy().T
+    probability, rings = predict(Fixed(2), x), predict(Fixed(1), x)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(young - old)), rtol=1e-12)
+    np.testing.assert_array_equal(rings, young)
+    assert probability.shape == rings.shape == (10,) and probability.dtype == rings.dtype == np.float64
+
+
+@pytest.fixture(params=["classification", "regression"])
+def case(request) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """Task, rings and predictions of a good and of a poor model for 300 rows."""
+    draw = np.random.default_rng(1)
+    rings = draw.integers(4, 16, 300)
+    if request.param == "regression":
+        return request.param, rings, rings + draw.normal(0, 1, 300), rings + draw.normal(0, 3, 300)
+    towards = np.where(rings >= 10, 1, -1)
+    good, poor = (1 / (1 + np.exp(-(gain * towards + draw.normal(0, 1, 300)))) for gain in (2.0, 0.5))
+    return request.param, rings, good, poor
+
+
+def test_bootstrap_is_negative_where_the_first_model_is_better(case):
+    task, rings, good, poor = case
+    difference, low, high = paired_bootstrap(task, rings, good, poor)
+    name = SELECTION[task]
+    assert difference == pytest.approx(scores(task, rings, good)[name] - scores(task, rings, poor)[name])
+    assert low < difference < high < 0
+    turned = paired_bootstrap(task, rings, poor, good)
+    assert turned == pytest.approx((-difference, -high, -low))
+
+
+def test_bootstrap_of_models_that_are_equally_good_contains_zero(case):
+    task, rings, good, _ = case
+    assert paired_bootstrap(task, rings, good, good) == (0, 0, 0)
+    flip = np.arange(len(rings)) % 2 == 0
+    other = np.where(flip, np.roll(good, 1), good)  # worse in some rows ...
+    first, second = np.where(flip, good, other), np.where(flip, other, good)
+    half = len(rings) // 2
+    both = np.concatenate([first[:half], second[half:]]), np.concatenate([second[:half], first[half:]])
+    _, low, high = paired_bootstrap(task, rings, *both)  # ... and each model is the worse one in half of them
+    assert low < 0 < high
+
+
+def test_bootstrap_is_the_same_each_time_and_depends_on_its_seed(case):
+    task, rings, good, poor = case
+    once = paired_bootstrap(task, rings, good, poor, samples=200)
+    assert once == paired_bootstrap(task, rings, good, poor, samples=200)
+    assert once[0] == paired_bootstrap(task, rings, good, poor, samples=200, seed=1)[0]
+    assert once != paired_bootstrap(task, rings, good, poor, samples=200, seed=1)
+
+
+def test_the_interval_is_as_wide_as_theory_says(case):
+    task, rings, good, poor = case
+    if task == "regression":
+        pytest.skip("a mean of losses has a textbook interval, a root of one has not")
+    old = rings >= 10
+    losses = [-np.log(np.where(old, p, 1 - p)) for p in (good, poor)]
+    error = (losses[0] - losses[1]).std(ddof=1) / sqrt(len(rings))  # of a paired difference
+    _, low, high = paired_bootstrap(task, rings, good, poor)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_certain_and_wrong_stays_finite():
+    assert np.isfinite(paired_bootstrap("classification", RINGS, np.zeros(4), np.ones(4))).all()
