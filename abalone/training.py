@@ -84,7 +84,7 @@ def fit(experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Sp
     device = _device(experiment.device)
     init_seed, order_seed, dropout_seed = seeds(experiment.seed)
     # nn.Dropout knows no generator but the global one, so that one is borrowed and given back as it was.
-    with _one_thread(), torch.random.fork_rng(range(torch.cuda.device_count())):
+    with cpu_settings(), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(dropout_seed)
         model = build(asdict(experiment))
         init_weights(model.network, torch.Generator().manual_seed(init_seed))
@@ -227,11 +227,17 @@ def _device(name: str) -> torch.device:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices this small are slower on two threads than on one; the setting is the process's, so it is put back."""
-    threads = torch.get_num_threads()
+def cpu_settings() -> Iterator[None]:
+    """One thread, and numbers below 1e-38 taken for zero; both are the process's settings, so they are put back.
+
+    Matrices this small are slower on two threads than on one. Weight decay sends the weights of idle units towards
+    zero, through a range where the processor is many times slower.
+    """
+    threads, flushing = torch.get_num_threads(), bool(torch.tensor(1e-40) * 1 == 0)
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushing)

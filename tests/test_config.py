@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from itertools import pairwise
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_every_stage_has_a_complete_toml(stage):
     assert experiment.epochs == 50 and experiment.batch_size == 32 and experiment.learning_rate == 1e-3
 
 
-@pytest.mark.parametrize("before, stage", list(zip(STAGES, list(STAGES)[1:])))
+@pytest.mark.parametrize("before, stage", list(pairwise(STAGES)))
 def test_a_stage_differs_from_the_one_before_in_what_it_teaches(before, stage):
     old, new = asdict(load(before)), asdict(load(stage))
     assert {key for key in old if old[key] != new[key]} == set(STAGES[stage].taught)
@@ -121,8 +122,13 @@ def test_a_value_out_of_range_is_refused_with_key_value_and_range(key, given, ex
 
 @pytest.mark.parametrize(
     "key, near",
-    [("learning_rat", "learning_rate"), ("hiden_size", "hidden_sizes"), ("sed", "seed"), ("wieght_decay", "weight_decay")],
-)  # fmt: skip
+    [
+        ("learning_rat", "learning_rate"),
+        ("hiden_size", "hidden_sizes"),
+        ("sed", "seed"),
+        ("wieghtdecay", "weight_decay"),
+    ],
+)
 def test_a_misspelt_key_is_refused_with_the_nearest_name(key, near):
     assert refused(**{key: "1"}) == f"{key}: no such key; did you mean {near}?"
 

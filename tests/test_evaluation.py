@@ -97,56 +97,47 @@ def test_predict_gives_the_probability_of_old_or_rings(monkeypatch, at_once):
     assert probability.shape == rings.shape == (10,) and probability.dtype == rings.dtype == np.float64
 
 
-@pytest.fixture(params=["classification", "regression"])
-def case(request) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """Task, rings and predictions of a good and of a poor model for 300 rows."""
-    draw = np.random.default_rng(1)
-    rings = draw.integers(4, 16, 300)
-    if request.param == "regression":
-        return request.param, rings, rings + draw.normal(0, 1, 300), rings + draw.normal(0, 3, 300)
-    towards = np.where(rings >= 10, 1, -1)
-    good, poor = (1 / (1 + np.exp(-(gain * towards + draw.normal(0, 1, 300)))) for gain in (2.0, 0.5))
-    return request.param, rings, good, poor
+TASKS = pytest.mark.parametrize("task", ["classification", "regression"])
+ROWS = DRAW.integers(4, 16, 300)
 
 
-def test_bootstrap_is_negative_where_the_first_model_is_better(case):
-    task, rings, good, poor = case
-    difference, low, high = paired_bootstrap(task, rings, good, poor)
-    name = SELECTION[task]
-    assert difference == pytest.approx(scores(task, rings, good)[name] - scores(task, rings, poor)[name])
+def guess(task: str, noise: float, seed: int = 1) -> np.ndarray:
+    """Predictions for ``ROWS`` that are the worse, the more noise there is."""
+    errors = np.random.default_rng(seed).normal(0, noise, len(ROWS))
+    return ROWS + errors if task == "regression" else 1 / (1 + np.exp(-(np.where(ROWS >= 10, 1, -1) + errors)))
+
+
+@TASKS
+def test_bootstrap_is_negative_where_the_first_model_is_better(task):
+    good, poor, name = guess(task, 1), guess(task, 3), SELECTION[task]
+    difference, low, high = paired_bootstrap(task, ROWS, good, poor)
+    assert difference == pytest.approx(scores(task, ROWS, good)[name] - scores(task, ROWS, poor)[name])
     assert low < difference < high < 0
-    turned = paired_bootstrap(task, rings, poor, good)
-    assert turned == pytest.approx((-difference, -high, -low))
+    assert paired_bootstrap(task, ROWS, poor, good) == pytest.approx((-difference, -high, -low))
 
 
-def test_bootstrap_of_models_that_are_equally_good_contains_zero(case):
-    task, rings, good, _ = case
-    assert paired_bootstrap(task, rings, good, good) == (0, 0, 0)
-    flip = np.arange(len(rings)) % 2 == 0
-    other = np.where(flip, np.roll(good, 1), good)  # worse in some rows ...
-    first, second = np.where(flip, good, other), np.where(flip, other, good)
-    half = len(rings) // 2
-    both = np.concatenate([first[:half], second[half:]]), np.concatenate([second[:half], first[half:]])
-    _, low, high = paired_bootstrap(task, rings, *both)  # ... and each model is the worse one in half of them
+@TASKS
+def test_bootstrap_of_models_that_are_equally_good_contains_zero(task):
+    one, other = guess(task, 1, seed=1), guess(task, 1, seed=2)
+    assert paired_bootstrap(task, ROWS, one, one) == (0, 0, 0)
+    _, low, high = paired_bootstrap(task, ROWS, one, other)
     assert low < 0 < high
 
 
-def test_bootstrap_is_the_same_each_time_and_depends_on_its_seed(case):
-    task, rings, good, poor = case
-    once = paired_bootstrap(task, rings, good, poor, samples=200)
-    assert once == paired_bootstrap(task, rings, good, poor, samples=200)
-    assert once[0] == paired_bootstrap(task, rings, good, poor, samples=200, seed=1)[0]
-    assert once != paired_bootstrap(task, rings, good, poor, samples=200, seed=1)
+@TASKS
+def test_bootstrap_is_the_same_each_time_and_depends_on_its_seed(task):
+    once, again, other = (
+        paired_bootstrap(task, ROWS, guess(task, 1), guess(task, 3), samples=200, seed=seed) for seed in (0, 0, 1)
+    )
+    assert once == again
+    assert once[0] == other[0] and once[1:] != other[1:]
 
 
-def test_the_interval_is_as_wide_as_theory_says(case):
-    task, rings, good, poor = case
-    if task == "regression":
-        pytest.skip("a mean of losses has a textbook interval, a root of one has not")
-    old = rings >= 10
-    losses = [-np.log(np.where(old, p, 1 - p)) for p in (good, poor)]
-    error = (losses[0] - losses[1]).std(ddof=1) / sqrt(len(rings))  # of a paired difference
-    _, low, high = paired_bootstrap(task, rings, good, poor)
+def test_the_interval_is_as_wide_as_theory_says():
+    good, poor = guess("classification", 1), guess("classification", 3)
+    losses = [-np.log(np.where(ROWS >= 10, p, 1 - p)) for p in (good, poor)]
+    error = (losses[0] - losses[1]).std(ddof=1) / sqrt(len(ROWS))  # of a mean paired difference
+    _, low, high = paired_bootstrap("classification", ROWS, good, poor)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ def test_mlp_has_a_relu_after_every_layer_but_the_last(hidden_sizes):
     assert [type(layer) for layer in network] == [nn.Linear, nn.ReLU] * len(hidden_sizes) + [nn.Linear]
     widths = (7, *hidden_sizes, 2)
     linear = [layer for layer in network if isinstance(layer, nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in linear] == list(zip(widths, widths[1:]))
-    assert sum(p.numel() for p in network.parameters()) == sum((a + 1) * b for a, b in zip(widths, widths[1:]))
+    assert [(layer.in_features, layer.out_features) for layer in linear] == list(pairwise(widths))
+    assert sum(p.numel() for p in network.parameters()) == sum((a + 1) * b for a, b in pairwise(widths))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -1,0 +1,149 @@
+"""Figures: what they show, and that drawing them touches nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from abalone import plots
+
+ROOT = Path(plots.__file__).resolve().parents[1]
+OLD = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
+PROBABILITY = np.array([0.1, 0.2, 0.3, 0.7, 0.25, 0.5, 0.6, 0.8, 0.9, 0.95])  # 1 of 4 young, 5 of 6 old called Old
+RINGS, PREDICTED = np.array([5, 8, 10, 15]), np.array([6.0, 8.0, 9.0, 19.0])
+
+
+SPLITS = ("train", "val", "test")
+STAGES = [
+    {"stage": "classify", "task": "classification", "accuracy/test": 0.7456, "baseline_accuracy/test": 0.502},
+    {"stage": "encode", "task": "classification", "accuracy/test": 0.75, "baseline_accuracy/test": 0.502},
+    {"stage": "regress", "task": "regression", "rmse/test": 2.512, "baseline_rmse/test": 3.2},
+]
+
+
+def curves(score: str) -> dict[str, list[float]]:
+    """Three epochs, every curve a different one."""
+    names = [f"{name}/{part}" for name in ("loss", score) for part in SPLITS]
+    return {name: [n + 0.3, n + 0.1, n + 0.2] for n, name in enumerate(names)}
+
+
+FIGURES = {
+    "accuracy curves": lambda: plots.training_curves(curves("accuracy"), 2, "classify"),
+    "rmse curves": lambda: plots.training_curves(curves("rmse"), 2, "regress"),
+    "roc": lambda: plots.roc_curve(OLD, PROBABILITY, "classify"),
+    "confusion": lambda: plots.confusion_matrix(OLD, PROBABILITY, "classify"),
+    "predicted": lambda: plots.predicted_actual(RINGS, PREDICTED, "regress"),
+    "residuals": lambda: plots.residuals(RINGS, PREDICTED, "regress"),
+    "comparison": lambda: plots.comparison(STAGES),
+}
+
+
+def lines(axis) -> dict[str, object]:
+    return {line.get_label(): line for line in axis.lines}
+
+
+def legend(axis) -> list[str]:
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_plot_is_a_figure_that_saves_as_png(name):
+    figure = FIGURES[name]()
+    assert type(figure) is Figure and figure.get_suptitle()
+    assert all(axis.get_ylabel() for axis in figure.axes)
+    figure.savefig("figure.png")
+    assert Path("figure.png").read_bytes().startswith(b"\x89PNG") and Path("figure.png").stat().st_size > 5_000
+
+
+def test_drawing_leaves_pyplot_and_its_global_state_alone():
+    code = (
+        "import sys, numpy as np; from abalone import plots; y = np.arange(9) % 2;"
+        "figure = plots.roc_curve(y, y * 0.9, 'x'); figure.savefig(sys.argv[1]);"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(Path("roc.png").resolve())], check=True, cwd=ROOT)
+    assert Path("roc.png").exists()
+
+
+@pytest.mark.parametrize("score, unit", [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")])
+def test_training_curves_show_three_splits_and_the_best_epoch(score, unit):
+    metrics = curves(score)
+    figure = plots.training_curves(metrics, 2, "classify")
+    assert "epoch 2" in figure.get_suptitle()
+    assert figure.axes[0].get_ylabel().startswith("loss (") and figure.axes[1].get_ylabel() == unit
+    for axis, name in zip(figure.axes, ("loss", score)):
+        assert legend(axis) == [*SPLITS, "best epoch"]
+        drawn = lines(axis)
+        for part in SPLITS:
+            assert drawn[part].get_xdata().tolist() == [1, 2, 3]
+            assert drawn[part].get_ydata().tolist() == metrics[f"{name}/{part}"]
+        assert list(drawn["best epoch"].get_xdata()) == [2, 2]
+        assert len({drawn[part].get_color() for part in SPLITS}) == 3
+
+
+def test_roc_has_a_red_point_at_one_half_and_the_area():
+    figure = plots.roc_curve(OLD, PROBABILITY, "classify")
+    (axis,) = figure.axes
+    (point,) = [line for line in axis.lines if line.get_gid() == "threshold"]
+    assert point.get_color() == "red" and point.get_marker() == "o"
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((1 / 4, 5 / 6))
+    assert "threshold 0.5: FPR 0.25, TPR 0.83" in legend(axis)
+    # Of 24 pairs (old, young), 20 are in order.
+    assert "probabilities, AUC 0.833" in legend(axis) and "0.833" in figure.get_suptitle()
+
+
+def test_the_roc_curve_goes_through_its_red_point_and_is_of_probabilities():
+    draw = np.random.default_rng(0)
+    old = draw.integers(0, 2, 500)
+    (axis,) = plots.roc_curve(old, 1 / (1 + np.exp(draw.normal(1 - 2 * old, 1.5))), "x").axes
+    curve, _, point = axis.lines
+    assert len(curve.get_xdata()) > 50  # a curve of hard labels has three points
+    x, y = curve.get_xdata(), curve.get_ydata()
+    assert np.interp(point.get_xdata()[0], x, y) == pytest.approx(point.get_ydata()[0], abs=0.01)
+
+
+def test_confusion_cells_show_counts_and_shares_of_the_true_class():
+    figure = plots.confusion_matrix(OLD, PROBABILITY, "classify")
+    (axis,) = figure.axes
+    cells = {text.get_position(): text.get_text() for text in axis.texts}  # (predicted, true)
+    assert cells == {(0, 0): "3\n75.0%", (1, 0): "1\n25.0%", (0, 1): "1\n16.7%", (1, 1): "5\n83.3%"}
+    for ticks in (axis.get_xticklabels(), axis.get_yticklabels()):
+        assert [tick.get_text() for tick in ticks] == ["Young", "Old"]
+    assert axis.get_xlabel() == "predicted" and axis.get_ylabel().startswith("true")
+    assert "80.0%" in figure.get_suptitle()
+
+
+def test_predicted_against_actual_has_every_row_and_the_diagonal():
+    figure = plots.predicted_actual(RINGS, PREDICTED, "regress")
+    (axis,) = figure.axes
+    assert axis.collections[0].get_offsets().tolist() == [[5, 6], [8, 8], [10, 9], [15, 19]]
+    diagonal = lines(axis)["predicted = counted"]
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [5, 19]
+    assert "RMSE 2.12" in figure.get_suptitle()  # sqrt((1 + 0 + 1 + 16) / 4)
+
+
+def test_residuals_are_predicted_minus_counted():
+    figure = plots.residuals(RINGS, PREDICTED, "regress")
+    scatter, histogram = figure.axes
+    assert scatter.collections[0].get_offsets().tolist() == [[6, 1], [8, 0], [9, -1], [19, 4]]
+    assert sum(bar.get_height() for bar in histogram.patches) == 4
+    assert "+1.00" in figure.get_suptitle()
+
+
+def test_comparison_has_a_panel_per_task_with_its_baseline():
+    classifiers, regressors = plots.comparison(STAGES).axes
+    assert [bar.get_height() for bar in classifiers.patches] == [0.7456, 0.75]
+    assert [bar.get_height() for bar in regressors.patches] == [2.512]
+    assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750"]
+    assert list(lines(classifiers)["baseline"].get_ydata()) == [0.502, 0.502]
+    assert list(lines(regressors)["baseline"].get_ydata()) == [3.2, 3.2]
+    assert "higher" in classifiers.get_ylabel() and "lower" in regressors.get_ylabel()
+
+
+def test_comparison_of_one_task_has_one_panel():
+    assert len(plots.comparison(STAGES[:2]).axes) == 1
