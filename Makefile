@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(VENV)/.installed ## install if needed, then run every stage of the guide as tracked runs
+run: $(VENV)/.installed $(if $(MLFLOW_TRACKING_URI),,mlflow.db) ## install if needed, then run every stage of the guide as tracked runs
 	mlflow run . --env-manager local --experiment-name abalone
 
 ui: $(VENV)/.installed ## browse the runs: http://127.0.0.1:5000/?workflowType=machine_learning
@@ -33,6 +33,9 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a ta
 clean: ## delete the environment and caches, never runs or models
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+mlflow.db: | $(VENV)/.installed
+	python -c 'from abalone.tracking import prepare_database; prepare_database()'
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'

@@ -99,9 +99,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort, Interrupted) as error:
         click.echo("Interrupted; the run is marked KILLED.", err=True)
-        status = 130
+        status = error.code if isinstance(error, Interrupted) else 130
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from abalone import serving
 from abalone.columns import RAW_COLUMNS
 
 EXPERIMENT = "abalone"
+REGISTERED = {"classification": "abalone-classifier", "regression": "abalone-regressor"}
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")
 METRICS_PER_CALL = 1000
 
@@ -58,6 +59,7 @@ def run(
     str
         The run's id.
     """
+    prepare_database()
     resumed = not nested and "MLFLOW_RUN_ID" in os.environ
     experiment = None if nested or resumed else _experiment_id(experiment_name)
     tags = {**_process_tags(), **(tags or {})}
@@ -76,6 +78,21 @@ def run(
         except BaseException as error:
             mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
             raise
+
+
+def prepare_database() -> None:
+    """Make the SQLite tracking database whole or not at all, so that several first starts at once do no harm.
+
+    MLflow makes it table by table, and of two processes that do so at once one fails.
+    """
+    scheme, _, path = mlflow.get_tracking_uri().partition("sqlite:///")
+    if scheme or not path or Path(path).exists():
+        return
+    draft = Path(f"{path}.{os.getpid()}")
+    MlflowClient(f"sqlite:///{draft}").search_experiments()
+    with suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
 
 
 def log_stage(

@@ -58,15 +58,15 @@ def test_a_run_holds_parameters_tags_and_the_data_set(store):
 )
 def test_a_run_holds_curves_and_final_scores(store, stage, curve_name, scores):
     kept = run(stage)
-    for split in SPLITS:
+    for part in SPLITS:
         for name in ("loss", curve_name):
-            steps = [step for step, _ in curve(kept.info.run_id, f"{name}/{split}")]
-            assert steps[:3] == [1, 2, 3], f"{name}/{split}"
+            steps = [step for step, _ in curve(kept.info.run_id, f"{name}/{part}")]
+            assert steps[:3] == [1, 2, 3], f"{name}/{part}"
     assert len(curve(kept.info.run_id, "learning_rate")) == 3
     metrics = kept.data.metrics
-    for split in ("val", "test"):
+    for part in ("val", "test"):
         for name in scores:
-            assert math.isfinite(metrics[f"{name}/{split}"]) and math.isfinite(metrics[f"baseline_{name}/{split}"])
+            assert math.isfinite(metrics[f"{name}/{part}"]) and math.isfinite(metrics[f"baseline_{name}/{part}"])
     better = metrics["accuracy/test"] > 0.6 if stage == "classify" else metrics["rmse/test"] < 3.0
     assert better, "three epochs beat the baseline by far"
     # The reported epoch's curve and the final score are the same measurement, made by two different ways.
