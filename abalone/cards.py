@@ -1,10 +1,11 @@
-"""The words on a run's page: Markdown from settings and scores, nothing else."""
+"""The words on the pages of runs, models and decisions: Markdown from settings and scores, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from abalone.columns import CLASS_LABELS, LIMITS, OLD_FROM_RINGS, OUTPUTS, RAW_COLUMNS, YEARS_BEFORE_FIRST_RING
 from abalone.config import STAGES, Experiment
 
 HEADLINES = {
@@ -12,6 +13,13 @@ HEADLINES = {
     "regression": ("rmse", "mae", "r2"),
 }
 TABLE_HEADER = ("stage", "accuracy", "RMSE (rings)", "AUC", "epochs to best", "seconds")
+DECISION_HEADER = ("run", "run id", "validation", "baseline", "test (not used)", "split", "outcome")
+MEANINGS = {
+    "label": " or ".join(CLASS_LABELS),
+    "probability_old": f"that the animal has {OLD_FROM_RINGS} rings or more, 0 to 1",
+    "rings": "number of rings in the shell",
+    "age_years": f"rings + {YEARS_BEFORE_FIRST_RING}, years",
+}
 
 
 def run_card(
@@ -89,3 +97,110 @@ def _cells(name: str, metrics: Mapping, before: Mapping, compare: bool) -> list[
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def decision_rows(decision: Any) -> list[tuple[str, ...]]:
+    """The cells of a promotion's table, one row per candidate."""
+    return [
+        (
+            *(c.name, c.run_id[:8], _number(c.score), _number(c.baseline), _number(c.test), c.split or "–"),
+            "**best**" if c is decision.challenger else f"refused: {c.refusal}" if c.refusal else "behind the best",
+        )
+        for c in decision.candidates
+    ]
+
+
+def decision_card(decision: Any, metric: str, dry_run: bool = False, shown: int | None = None) -> str:
+    """What a promotion decided for one task, and why: Markdown, from a ``selection.Decision``.
+
+    With ``shown``, no more candidates than that: MLflow holds 8,000 characters in a description.
+    """
+    best, was = decision.challenger, decision.champion
+    if best is None:
+        verdict = "No candidate; the registry is untouched."
+    else:
+        done = ("would be promoted (dry run)" if dry_run else "promoted") if decision.promotes else "not promoted"
+        verdict = f"Best candidate: run **{best.name}** (`{best.run_id}`), **{done}**: {decision.reason}."
+    now = f"Champion: version {decision.version}." if decision.version else "Champion: none."
+    before = f" Before: version {was.version} (run `{was.run_id}`)." if was and was.version != decision.version else ""
+    rows = decision_rows(decision)
+    table = markdown_table(DECISION_HEADER, rows[:shown]) if rows else "No runs of this task."
+    if shown and len(rows) > shown:
+        table += f"\n\nand {len(rows) - shown} more: `decision.md`, `decision_{decision.task}.json`."
+    return f"### {decision.task}\n\n{verdict} {now}{before}\n\nBy `{metric}/val`, lower is better:\n\n{table}"
+
+
+def version_card(decision: Any, metric: str, promotion_run: str) -> str:
+    """The description of the version that a promotion registers."""
+    best = decision.challenger
+    rows = [
+        (f"{metric}, validation (what selected it)", _number(best.score)),
+        (f"{metric}, validation, baseline", _number(best.baseline)),
+        (f"{metric}, test (reported only)", _number(best.test)),
+    ]
+    return (
+        f"Run **{best.name}** (`{best.run_id}`), promoted by run `{promotion_run}`: {decision.reason}.\n\n"
+        f"{markdown_table(('score', 'value'), rows)}\n\n"
+        f"Data `{best.dataset}`, split `{best.split}`. Signature: {signature_text(decision.task)}."
+    )
+
+
+def signature_text(task: str) -> str:
+    """Columns in and out with their types, in one line."""
+    typed = [f"{name} {'string' if name in ('Sex', 'label') else 'double'}" for name in (*RAW_COLUMNS, *OUTPUTS[task])]
+    return f"{', '.join(typed[: len(RAW_COLUMNS)])} → {', '.join(typed[len(RAW_COLUMNS) :])}"
+
+
+def model_page(task: str, name: str) -> str:
+    """The page of a registered model, for a stranger: what goes in, what comes out, how to load it, its limits."""
+    units = {column: "g / 200" if "weight" in column else "mm / 200" for column in LIMITS}
+    inputs = [("Sex", "text", "M, F or I (infant)")]
+    inputs += [(column, units[column], f"number from 0 to {limit}") for column, limit in LIMITS.items()]
+    outputs = [(column, MEANINGS[column]) for column in OUTPUTS[task]]
+    classifying = task == "classification"
+    what = (
+        f"Tells old abalone ({OLD_FROM_RINGS} rings or more) from young" if classifying else "Counts an abalone's rings"
+    )
+    tensor = "logits `[n, 2]` (Young, Old)" if classifying else "rings `[n, 1]`"
+    uri = f"models:/{name}@champion"
+    return f"""{what} by its sex, size and weights. The version under the alias `champion` is the best by validation; \
+`previous` is the one before it. Scores, source run and fingerprints stand on each version.
+
+**In**: these columns, in any order; others are ignored, and `Shell weights` is understood too.
+
+{markdown_table(("column", "unit", "accepted"), inputs)}
+
+The unit of the data file is a two-hundredth: 0.455 is 91 mm, 0.514 is 102.8 g. Other values are refused with row and \
+reason.
+
+**Out**:
+
+{markdown_table(("column", "meaning"), outputs)}
+
+**Load** it with MLflow alone:
+
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("{uri}")
+print(model.predict(rows))  # a pandas DataFrame of the columns above
+```
+
+or as a PyTorch module, float32 `[n, 10]` (I, F, M one-hot, then the measurements, unscaled) to {tensor}:
+
+```python
+model = mlflow.pytorch.load_model("{uri}")
+```
+
+or over REST:
+
+```
+mlflow models serve -m {uri} --env-manager local --port 5001
+curl http://127.0.0.1:5001/invocations -H "Content-Type: text/csv" --data-binary @rows.csv
+```
+
+**Limits**: learned from 4,177 blacklip abalone (*Haliotis rubra*) of Tasmania, measured before 1995; not for other \
+species, waters or units. Rings stand for age but are not it. Animals of more than 15 rings are rare in the data and \
+come out too young. Beyond the sizes in the data a prediction is a guess. The PyTorch flavor is a pickle: load it \
+only from a registry that you trust; the python_function flavor unpickles nothing.
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -89,8 +90,68 @@ def all_stages(experiment_name: str | None, run_name: str | None, debug: bool, *
     stages.run_all(experiments, click.echo, experiment_name=experiment_name, run_name=run_name)
 
 
+def task_option(default: str | None):
+    """Which of the two champions; required without a default."""
+    kinds = ("classification", "regression", "both")
+    return click.option(
+        "--task", type=click.Choice(kinds), default=default, required=not default, show_default=bool(default)
+    )
+
+
+def tasks_of(task: str) -> tuple[str, ...]:
+    return ("classification", "regression") if task == "both" else (task,)
+
+
+def switch(name: str, text: str):
+    """An option that is true when given bare, and takes true or false."""
+    return click.option(name, type=bool, is_flag=False, flag_value=True, default=False, metavar="[BOOLEAN]", help=text)
+
+
+@cli.command()
+@task_option("both")
+@click.option("--experiment", default="", help="Whose runs to look at  [default: the experiment of this run]")
+@click.option(
+    "--min-improvement",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="Least improvement over the champion, in nats (log_loss) or rings (rmse).",
+)
+@switch("--dry-run", "Decide and tell, but leave the registry as it is.")
+@switch("--force", "Promote even where the champion cannot be compared on the same rows.")
+@run_options
+def promote(task: str, experiment: str, experiment_name: str | None, debug: bool, **options: Any) -> None:
+    """Make the best classifier and the best regressor champions, with reasons."""
+    from abalone import registry
+
+    names = {"experiment": experiment or None, "experiment_name": experiment_name}
+    registry.promote(tasks_of(task), click.echo, **names, **options)
+
+
+@cli.command()
+@task_option(None)
+@run_options
+def rollback(task: str, debug: bool, **options: Any) -> None:
+    """Put the previous champion back."""
+    from abalone import registry
+
+    registry.rollback(tasks_of(task), click.echo, **options)
+
+
+@cli.command()
+@click.option("--input", required=True, metavar="CSV", help="Rows to score, with or without a header.")
+@click.option("--output", required=True, metavar="CSV", help="The same rows and their scores.")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def predict(input: str, output: str, debug: bool) -> None:
+    """Score a CSV file of raw rows with both champions."""
+    from abalone import scoring
+
+    click.echo(f"{scoring.score_csv(input, output)} rows scored: {output}")
+
+
 def main() -> None:
     """Run the command line; every failure is one message on stderr and an exit status that is not 0."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars of one file each
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)

@@ -10,3 +10,6 @@ FEATURES = (*SEXES, *MEASUREMENTS)
 CLASS_LABELS = ("Young", "Old")
 OLD_FROM_RINGS = 10
 YEARS_BEFORE_FIRST_RING = 1.5
+OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
+# Ten times the largest in the shipped file: more is absurd, or in another unit.
+LIMITS = dict(zip(MEASUREMENTS, (8.15, 6.5, 11.3, 28.255, 14.88, 7.6, 10.05)))

@@ -55,7 +55,7 @@ STAGES: dict[str, Stage] = {
     "regress": Stage(
         "5",
         "The number of rings itself, by mean squared error, with weight decay.",
-        ("task", "weight_decay", "dropout", "clip", "standardize_target"),
+        ("task", "learning_rate", "weight_decay", "dropout", "clip", "standardize_target"),
     ),
 }  # fmt: skip
 

@@ -115,3 +115,29 @@ def _figure(title: str, columns: int = 1, width: float = 7, height: float = 4):
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def seed_values(
+    values: np.ndarray, mean: float, low: float, high: float, reference: float, label: str, title: str
+) -> Figure:
+    """One point per seed, the mean with its interval, and a line at what they are held against."""
+    figure, (axes,) = _figure(title, width=6.5, height=2.8)
+    axes.plot(values, np.linspace(-0.25, 0.25, len(values)), "o", color=GREY, markersize=4, label="one seed")
+    axes.errorbar([mean], [0.5], xerr=[[mean - low], [high - mean]], fmt="o", color=BLUE, capsize=4, label="mean, 95 % interval")
+    axes.axvline(reference, color=RED, linestyle="--", label=f"{reference:g}")
+    axes.set(yticks=[], ylim=(-0.5, 1.2), xlabel=label)
+    axes.legend(loc="upper right", ncols=3, fontsize="small")
+    return figure
+
+
+def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str) -> Figure:
+    """Mean curve over the seeds with the band of their middle 80 %, for each of several stages [S, epochs]."""
+    figure, (axes,) = _figure(title)
+    for name, values in curves.items():
+        epochs = np.arange(1, values.shape[1] + 1)
+        low, high = np.percentile(values, [10, 90], axis=0)
+        [line] = axes.plot(epochs, values.mean(0), label=name)
+        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.legend()
+    return figure

@@ -3,6 +3,10 @@
 The pyfunc side is rebuilt from a JSON-like configuration and a ``state_dict`` read with ``weights_only``, so it
 works where unpickling is forbidden. This file and the ones it imports travel inside each model (``code/``), so
 both flavors load without the project.
+
+The rows are checked here and not by MLflow: with input columns in the signature, MLflow converts them first, and
+its own refusals name no row and, for CSV over REST, carry a stack trace. So the signature holds the outputs, and
+``inputs`` in the model's metadata the columns that go in.
 """
 
 from __future__ import annotations
@@ -14,16 +18,106 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from torch import Tensor, nn
 
-from abalone.columns import CLASS_LABELS, MEASUREMENTS, RAW_COLUMNS, YEARS_BEFORE_FIRST_RING
+from abalone.columns import CLASS_LABELS, LIMITS, MEASUREMENTS, OUTPUTS, RAW_COLUMNS, SEXES, YEARS_BEFORE_FIRST_RING
 from abalone.features import encode
 from abalone.models import build
 
 WEIGHTS = "weights.pt"
 SHIPPED = ("__init__.py", "columns.py", "features.py", "models.py", "serving.py")
+SHOWN_PROBLEMS = 5
+ROWS_AT_ONCE = 8192  # keeps the hidden layers' outputs in the processor's cache
+
+
+class BadRows(MlflowException):
+    """Rows that cannot be scored; the message names rows, columns, values and what was expected. HTTP 400 over REST."""
+
+    def __init__(self, message: str):
+        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def check(rows: Any) -> pd.DataFrame:
+    """Find the eight columns in ``rows``, in any order and among others, and check every field of them.
+
+    Parameters
+    ----------
+    rows : DataFrame [n, at least 8], or what makes one
+        ``Sex`` and seven measurements; ``Shell weights``, the guide's own name, is taken for ``Shell weight``.
+
+    Returns
+    -------
+    DataFrame [n, 8]
+        ``columns.RAW_COLUMNS``, measurements as float64.
+
+    Raises
+    ------
+    BadRows
+        For a missing column, and for fields that are not as they must be: the first five, and how many more.
+    """
+    frame = _eight_columns(rows)
+    numbers = np.column_stack([_numbers(frame[name]) for name in MEASUREMENTS])  # [n, 7]
+    bad = ~((numbers >= 0) & (numbers <= list(LIMITS.values())))  # true for NaN too
+    bad = np.column_stack([~_is_sex(frame["Sex"]), bad])  # [n, 8]
+    if bad.any():
+        what, places = frame.index.name or "row", np.argwhere(bad)
+        shown = [f"{what} {frame.index[i]}: {_complaint(frame.iat[i, j], j)}" for i, j in places[:SHOWN_PROBLEMS]]
+        more = [f"and {len(places) - SHOWN_PROBLEMS} more"] if len(places) > SHOWN_PROBLEMS else []
+        raise BadRows("; ".join(shown + more))
+    checked = pd.DataFrame(numbers, columns=MEASUREMENTS, index=frame.index)
+    checked.insert(0, "Sex", frame["Sex"])
+    return checked
+
+
+def _eight_columns(rows: Any) -> pd.DataFrame:
+    try:
+        frame = pd.DataFrame(rows)
+    except (TypeError, ValueError) as error:
+        raise BadRows(f"not a table ({error}); expected columns {', '.join(RAW_COLUMNS)}") from None
+    if "Shell weight" not in frame.columns:
+        frame = frame.rename(columns={"Shell weights": "Shell weight"})
+    found = list(frame.columns)
+    if missing := [name for name in RAW_COLUMNS if name not in found]:
+        raise BadRows(f"missing column {', '.join(missing)}; found {', '.join(map(str, found[:20])) or 'none'}")
+    if twice := [name for name in RAW_COLUMNS if found.count(name) > 1]:
+        raise BadRows(f"column {', '.join(twice)} appears more than once")
+    return frame[list(RAW_COLUMNS)]
+
+
+def _is_sex(column: pd.Series) -> np.ndarray:
+    """bool [n]."""
+    try:
+        return column.isin(SEXES).to_numpy()
+    except TypeError:  # something unhashable among them
+        return np.array([isinstance(value, str) and value in SEXES for value in column])
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """float64 [n]; NaN for all that is not a number or the text of one."""
+    if column.dtype.kind in "iuf":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.array([_number(value) for value in column], dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    try:
+        return np.nan if isinstance(value, bool | np.bool_) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _complaint(value: Any, column: int) -> str:
+    name = RAW_COLUMNS[column]
+    if value is None or value is pd.NA or value is pd.NaT or str(value).strip() in ("", "nan"):
+        return f"{name} is missing"
+    expected = "M, F or I" if name == "Sex" else f"a number from 0 to {LIMITS[name]} (ten times the largest known)"
+    shown = repr(value[:50]) if isinstance(value, str) else str(value)[:50]
+    return f"{name} is {shown}, expected {expected}"
 
 
 class Scorer:
@@ -42,27 +136,34 @@ class Scorer:
         self.model.eval()
         self.task = saved["config"]["task"]
 
-    def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Score raw rows.
 
         Parameters
         ----------
-        rows : DataFrame [n, 8]
-            ``Sex`` as text and seven measurements in the units of the data file.
+        rows : DataFrame [n, at least 8]
+            ``Sex`` as text and seven measurements in the units of the data file, in any order and among others.
 
         Returns
         -------
         DataFrame [n, 2]
             ``label`` and ``probability_old``, or ``rings`` and ``age_years``.
+
+        Raises
+        ------
+        BadRows
+            Where ``check`` finds something.
         """
+        checked = check(rows)
+        x: Tensor = encode(checked)  # [n, 10]
         with torch.inference_mode():
-            output = self.model(encode(rows)).double()
+            output = torch.cat([self.model(part) for part in x.split(ROWS_AT_ONCE)]).double()
         if self.task == "regression":
             rings = output[:, 0].numpy()
-            return pd.DataFrame({"rings": rings, "age_years": rings + YEARS_BEFORE_FIRST_RING}, index=rows.index)
+            return pd.DataFrame({"rings": rings, "age_years": rings + YEARS_BEFORE_FIRST_RING}, index=checked.index)
         old = output.softmax(1)[:, 1].numpy()
-        labels = [CLASS_LABELS[int(p >= 0.5)] for p in old]
-        return pd.DataFrame({"label": labels, "probability_old": old}, index=rows.index)
+        labels = np.array(CLASS_LABELS, dtype=object)[(old >= 0.5).astype(int)]
+        return pd.DataFrame({"label": labels, "probability_old": old}, index=checked.index)
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Scorer:
@@ -71,15 +172,12 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Sc
 
 
 def signature(task: str):
-    """MLflow signature of the raw rows that go in and the named columns that come out."""
+    """MLflow signature of the named columns that come out; the head of this file tells why not of what goes in."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    outputs = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}[task]
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "Sex"), *(ColSpec(DataType.double, name) for name in MEASUREMENTS)]),
-        outputs=Schema([ColSpec(DataType.string if n == "label" else DataType.double, n) for n in outputs]),
-    )
+    columns = [ColSpec(DataType.string if name == "label" else DataType.double, name) for name in OUTPUTS[task]]
+    return ModelSignature(outputs=Schema(columns))
 
 
 def save_model(
@@ -132,6 +230,8 @@ def save_model(
         mlflow_model, loader_module=__name__, data=WEIGHTS, code="code", conda_env=environments["conda"],
         python_env=environments["virtualenv"],
     )  # fmt: skip
+    inputs = [{"name": name, "type": "string" if name == "Sex" else "double"} for name in RAW_COLUMNS]
+    mlflow_model.metadata = {**(mlflow_model.metadata or {}), "inputs": inputs}
     mlflow_model.save(str(Path(path, "MLmodel")))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from abalone import plots, tracking
+from abalone import plots, registry, tracking
 from abalone.cards import TABLE_HEADER, markdown_table, run_card, stage_rows
 from abalone.config import STAGES, Experiment, UserError
 from abalone.dataset import Split, is_old, read, split
@@ -80,7 +80,7 @@ def run_single(stage: str, experiment: Experiment, say: Callable[[str], None], *
 
 
 def run_all(experiments: Mapping[str, Experiment], say: Callable[[str], None], **run_options: Any) -> list[Result]:
-    """Run every stage as a nested run of one parent, and compare them there.
+    """Run every stage as a nested run of one parent, compare them there, and promote the best.
 
     A stage that fails is reported and the others go on; the parent then fails too.
 
@@ -108,7 +108,10 @@ def run_all(experiments: Mapping[str, Experiment], say: Callable[[str], None], *
         tracking.log_tags(
             run_id, tags | {"mlflow.note.content": f"Every stage of the guide, scored on the test half.\n\n{table}"}
         )
-        say(f"\n{table}\n\n{tracking.how_to_browse(run_id)}")
+        say(f"\n{table}\n")
+        for task in sorted({result.task for result in results if not result.error}):
+            _promote(task, say)
+        say(f"\n{tracking.how_to_browse(run_id)}")
         if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
             raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
     return results
@@ -129,6 +132,14 @@ def _try_stage(stage: str, experiment: Experiment, say: Callable[[str], None]) -
     outcome = f"FAILED: {result.error}" if result.error else f"{name}/test {result.metrics[f'{name}/test']:.4f}"
     say(f"{stage:<11} {outcome}  ({result.seconds:.1f} s)")
     return result
+
+
+def _promote(task: str, say: Callable[[str], None]) -> None:
+    """Let the best run of the experiment become champion; too weak a one is no failure of the stages."""
+    try:
+        registry.promote((task,), say, run_name=f"promote {task}", nested=True)
+    except registry.NoCandidate as error:
+        say(f"No promotion: {error}")
 
 
 def _final_metrics(task: str, rings, train, parts, predicted) -> dict[str, float]:

@@ -61,7 +61,7 @@ def fit(experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Sp
     experiment : Experiment
         Network, optimiser, seed, device. The same one gives the same curves, to the last bit, on the same machine.
     x : Tensor [n, 10], float32
-        All rows, as ``features.encode`` gives them.
+        All rows, as ``features.encode`` gives them; if float64, everything is computed in that.
     rings : array or Tensor [n], int64
         Number of rings of each row.
     split : Split
@@ -81,21 +81,15 @@ def fit(experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Sp
         If the device is not there.
     """
     _leave_compiler_out()
-    device = _device(experiment.device)
-    init_seed, order_seed, dropout_seed = seeds(experiment.seed)
+    device = find_device(experiment.device)
     # nn.Dropout knows no generator but the global one, so that one is borrowed and given back as it was.
     with cpu_settings(), torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(dropout_seed)
-        model = build(asdict(experiment))
-        init_weights(model.network, torch.Generator().manual_seed(init_seed))
-        rings = torch.from_numpy(np.array(rings, dtype=np.int64))  # a copy: pandas gives read-only arrays
-        y = _prepare(model, experiment, x, rings, split)
+        model, y, order = untrained(experiment, x, rings, split)
         # Standardised once, here: inside the loop it would be done again for every batch and epoch.
         prepared, model = model.prepare(x).to(device), model.to(device)
         rows = [getattr(split, name) for name in SPLITS]
         sizes = [len(part) for part in rows]
         everything = torch.from_numpy(np.concatenate(rows)).to(device)
-        order = torch.Generator().manual_seed(order_seed)
         history = _train(experiment, model, prepared[everything], y.to(device)[everything], sizes, order)
     return model.cpu().eval(), history
 
@@ -105,11 +99,34 @@ def seeds(seed: int) -> tuple[int, int, int]:
     return tuple(np.random.SeedSequence(seed).generate_state(3).tolist())
 
 
+def untrained(
+    experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Split
+) -> tuple[Classifier | Regressor, Tensor, torch.Generator]:
+    """Where every training begins; it leaves torch's global generator where the first dropout mask will be drawn.
+
+    Returns
+    -------
+    model : Classifier or Regressor
+        Initial weights, preparation fitted; in the type of ``x``.
+    y : Tensor
+        ``targets`` of all rows.
+    order : Generator
+        Of the batch order.
+    """
+    init_seed, order_seed, dropout_seed = seeds(experiment.seed)
+    torch.manual_seed(dropout_seed)
+    model = build(asdict(experiment))
+    init_weights(model.network, torch.Generator().manual_seed(init_seed))
+    rings = torch.from_numpy(np.array(rings, dtype=np.int64))  # a copy: pandas gives read-only arrays
+    y = _prepare(model.to(x.dtype), experiment, x, rings, split)
+    return model, y, torch.Generator().manual_seed(order_seed)
+
+
 def targets(model: Classifier | Regressor, rings: Tensor) -> Tensor:
-    """What the network itself learns: classes [n], int64, or (standardised) rings [n, 1], float32."""
+    """What the network itself learns: classes [n], int64, or (standardised) rings [n, 1], in the model's type."""
     if isinstance(model, Classifier):
         return torch.as_tensor(is_old(rings.numpy()))
-    return (rings[:, None].float() - model.target_mean) / model.target_scale
+    return (rings[:, None].to(model.target_mean.dtype) - model.target_mean) / model.target_scale
 
 
 def _prepare(model, experiment: Experiment, x: Tensor, rings: Tensor, split: Split) -> Tensor:
@@ -142,7 +159,7 @@ def _train(experiment: Experiment, model, x: Tensor, y: Tensor, sizes: list[int]
             optimizer.step()
 
         measured = {**_evaluate(model, x, y, sizes), "learning_rate": scheduler.get_last_lr()[0]}
-        _check(measured, epoch, experiment)
+        check_finite(measured, epoch, experiment)
         for name, value in measured.items():
             metrics.setdefault(name, []).append(value)
         if best_epoch == 0 or measured["loss/val"] < metrics["loss/val"][best_epoch - 1]:
@@ -163,7 +180,7 @@ def _evaluate(model: Classifier | Regressor, x: Tensor, y: Tensor, sizes: list[i
     output = torch.cat([model.network(rows) for rows in x.split(EVALUATED_AT_ONCE)])
     if isinstance(model, Classifier):
         errors = F.cross_entropy(output, y, reduction="none")
-        hits = (output.argmax(1) == y).float()
+        hits = (output.argmax(1) == y).to(output.dtype)
         means = [part.mean() for values in (errors, hits) for part in values.split(sizes)]
         values = torch.stack(means).tolist()
         names = [f"{metric}/{name}" for metric in ("loss", "accuracy") for name in SPLITS]
@@ -204,7 +221,8 @@ def unflatten(network: nn.Module) -> None:
         p.data, p.grad = p.data.clone(), None
 
 
-def _check(measured: dict[str, float], epoch: int, experiment: Experiment) -> None:
+def check_finite(measured: dict[str, float], epoch: int, experiment: Experiment) -> None:
+    """Raise ``TrainingDiverged`` if anything measured at the end of ``epoch`` is not a finite number."""
     for name, value in measured.items():
         if not math.isfinite(value):
             raise TrainingDiverged(
@@ -219,7 +237,8 @@ def _leave_compiler_out() -> None:
         method.__dynamo_disable = method
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here; ``BadValue`` if it is not there."""
     present = torch.cuda.is_available()
     if name == "cuda" and not present:
         raise BadValue("device", "'cuda' is not available: torch sees no GPU here; expected cpu, or auto to choose")

@@ -51,7 +51,7 @@ def measure(stage: str = "deepen", repeats: int = 5) -> list[dict[str, float]]:
 
 def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
     experiment = config.load(stage, {"epochs": EPOCHS[copies], "device": "cpu"})
-    x, rings, rows = _tiled(experiment, copies)
+    x, rings, rows = tiled(experiment, copies)
     model = build(vars(experiment))
     model.prepare.fit(x[rows.train])
     loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
@@ -70,7 +70,7 @@ def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
     }
 
 
-def _tiled(experiment: Experiment, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
+def tiled(experiment: Experiment, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
     """The data set ``copies`` times over, each copy split as the first."""
     dataset = read(experiment.data)
     once, n = split(dataset, experiment.seed), len(dataset.frame)

@@ -23,7 +23,7 @@ def refused(stage: str = "classify", **overrides) -> str:
 def test_every_stage_has_a_complete_toml(stage):
     experiment = load(stage)
     assert set(read_toml(stage)) == {f.name for f in fields(Experiment)}
-    assert experiment.epochs == 50 and experiment.batch_size == 32 and experiment.learning_rate == 1e-3
+    assert experiment.epochs == 50 and experiment.batch_size == 32 and experiment.gamma == 0.95
 
 
 @pytest.mark.parametrize("before, stage", list(pairwise(STAGES)))

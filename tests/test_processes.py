@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ COMMAND = [sys.executable, "-m", "abalone"]
 
 
 def start(*arguments: str, **options) -> subprocess.Popen:
-    """``python -m abalone`` in the test's folder."""
+    """``python -m abalone`` in the test's folder, deaf to no signal, as in a terminal."""
     settings = {**environment(), "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*COMMAND, *arguments], env=settings, **pipes, **options)
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*COMMAND, *arguments], env=settings, preexec_fn=hear, **pipes, **options)
 
 
 def abalone(*arguments: str) -> tuple[int, str, str]:

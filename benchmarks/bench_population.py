@@ -1,0 +1,130 @@
+"""CPU time per model and epoch of ``fit_many`` against the guide's own loop, its growth with rows, and its memory.
+
+Run ``python -m benchmarks.bench_population``: a table, then the same as JSON.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from abalone import config
+from abalone.config import Experiment
+from abalone.models import build
+from abalone.population import fit_many
+from abalone.training import targets
+from benchmarks.bench_training import tiled
+from benchmarks.guide_loop import make_dataloaders, train_model
+
+EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
+TARGETS = {"same": 25, "depths": 20, "dropout": None}
+MEMORY_TARGET = 300
+
+
+def populations(epochs: int) -> dict[str, list[Experiment]]:
+    """16 members of one shape (three layers of 64, batch 32); 32 of one to four layers; 16 with dropout."""
+    deepen, dropout = (config.load(stage, {"epochs": epochs, "device": "cpu"}) for stage in ("deepen", "dropout"))
+    return {
+        "same": [_change(deepen, seed=i, learning_rate=1e-3 * 1.1**i) for i in range(16)],
+        "depths": [_change(deepen, seed=i, hidden_sizes=(64,) * (1 + i % 4)) for i in range(32)],
+        "dropout": [_change(dropout, seed=i) for i in range(16)],
+    }
+
+
+def measure(repeats: int = 5) -> list[dict]:
+    """Time both loops in turn and keep the best of each, so that a busy moment of the machine hurts neither.
+
+    Returns
+    -------
+    list of dict
+        ``population``, ``members``, ``rows`` (training rows), ``guide_ms`` and ``ours_ms`` (CPU per model and epoch,
+        one thread), ``ratio``.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the guide's loop too: more threads only cost it CPU
+    try:
+        once = [_compare(name, members, 1, repeats) for name, members in populations(EPOCHS[1]).items()]
+        larger = [_compare("same", populations(EPOCHS[copies])["same"], copies, 2) for copies in (10, 100)]
+        return [*once, *larger]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def memory(members: int = 64) -> float:
+    """Peak memory of ``fit_many`` for so many members above that of the imports and the data, in MB."""
+    code = f"from benchmarks.bench_population import grow; grow({members})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def grow(members: int) -> None:
+    """Print by how many MB the peak memory of this process grows."""
+    torch.set_num_threads(1)
+    base = config.load("deepen", {"epochs": 2, "device": "cpu"})
+    data, before = tiled(base, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fit_many([_change(base, seed=i) for i in range(members)], *data)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def _change(experiment: Experiment, **overrides) -> Experiment:
+    return Experiment.from_mapping({**vars(experiment), **overrides})
+
+
+def _compare(name: str, members: Sequence[Experiment], copies: int, repeats: int) -> dict:
+    data = tiled(members[0], copies)
+    different = {member.hidden_sizes: member for member in members}.values()
+    guide, ours = {member: [] for member in different}, []
+    for _ in range(repeats):
+        ours.append(_cpu_seconds(partial(fit_many, members, *data)))
+        for member in different:
+            guide[member].append(_guide_seconds(member, *data))
+    epochs = members[0].epochs
+    guide_ms = 1000 * sum(min(times) for times in guide.values()) / len(guide) / epochs
+    ours_ms = 1000 * min(ours) / len(members) / epochs
+    return {
+        "population": name,
+        "members": len(members),
+        "rows": len(data[2].train),
+        "guide_ms": round(guide_ms, 2),
+        "ours_ms": round(ours_ms, 2),
+        "ratio": round(guide_ms / ours_ms, 1),
+    }
+
+
+def _guide_seconds(experiment: Experiment, x, rings, rows) -> float:
+    model = build(vars(experiment))
+    model.prepare.fit(x[rows.train])
+    loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
+    return _cpu_seconds(partial(train_model, copy.deepcopy(model.network), loaders, experiment))
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Print the table and the JSON."""
+    results, megabytes = measure(), memory()
+    print(f"{'population':>10} {'members':>8} {'rows':>7} {'guide ms':>9} {'ours ms':>8} {'ratio':>6} {'target':>7}")
+    for row in results:
+        target = TARGETS[row["population"]] or "-"
+        print(
+            f"{row['population']:>10} {row['members']:>8} {row['rows']:>7} {row['guide_ms']:>9.2f} "
+            f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target:>7}"
+        )
+    print(f"memory above imports, 64 members: {megabytes:.0f} MB, target {MEMORY_TARGET}")
+    print(json.dumps({"speed": results, "memory_mb": round(megabytes)}))
+
+
+if __name__ == "__main__":
+    main()
