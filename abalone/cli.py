@@ -149,6 +149,18 @@ def predict(input: str, output: str, debug: bool) -> None:
     click.echo(f"{scoring.score_csv(input, output)} rows scored: {output}")
 
 
+@cli.command()
+@click.option("--seeds", type=click.IntRange(3, 1000), default=20, show_default=True, help="How many, from 0.")
+@experiment_options(("device", "data", "epochs"))
+@run_options
+def report(seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
+    """Judge the guide's claims over many seeds, splits included."""
+    experiments = {stage: load(stage, given) for stage in config.STAGES}
+    from abalone import report
+
+    report.run_report(experiments, seeds, click.echo, experiment_name=experiment_name, run_name=run_name)
+
+
 def main() -> None:
     """Run the command line; every failure is one message on stderr and an exit status that is not 0."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars of one file each

@@ -123,7 +123,8 @@ def seed_values(
     """One point per seed, the mean with its interval, and a line at what they are held against."""
     figure, (axes,) = _figure(title, width=6.5, height=2.8)
     axes.plot(values, np.linspace(-0.25, 0.25, len(values)), "o", color=GREY, markersize=4, label="one seed")
-    axes.errorbar([mean], [0.5], xerr=[[mean - low], [high - mean]], fmt="o", color=BLUE, capsize=4, label="mean, 95 % interval")
+    width = [[mean - low], [high - mean]]
+    axes.errorbar([mean], [0.5], xerr=width, fmt="o", color=BLUE, capsize=4, label="mean, 95 % interval")
     axes.axvline(reference, color=RED, linestyle="--", label=f"{reference:g}")
     axes.set(yticks=[], ylim=(-0.5, 1.2), xlabel=label)
     axes.legend(loc="upper right", ncols=3, fontsize="small")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from abalone import plots
+from abalone import plots, tracking
 from abalone.cards import markdown_table
-from abalone.config import STAGES, Experiment, UserError
-from abalone.dataset import Dataset, is_old, split
+from abalone.config import Experiment, UserError
+from abalone.dataset import Dataset, is_old, read, split
 from abalone.evaluation import predict, scores
 from abalone.features import encode
 from abalone.population import fit_many
@@ -226,7 +229,7 @@ one for another sample of shells. For a figure that the guide prints, the interv
 
 def markdown(found: Sequence[Finding], drawn: Mapping[str, Any]) -> str:
     """The whole report as one Markdown text, figures inside."""
-    parts = ["# The guide's claims, measured", EXPLANATION.format(seeds=len(found[0].values)).replace("\n", " ")]
+    parts = ["# The guide's claims, measured", explain(found)]
     parts.append(markdown_table(HEADER, table(found)))
     parts += [f"## {f.claim.words}\n\n![{f.claim.effect}]({_data(figure)})" for f, figure in zip(found, drawn.values())]
     return "\n\n".join(parts) + "\n"
@@ -237,8 +240,7 @@ def page(found: Sequence[Finding], drawn: Mapping[str, Any]) -> str:
     cells = [[html.escape(cell) for cell in row] for row in (HEADER, *table(found))]
     head, *rows = cells
     lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
-    explanation = EXPLANATION.format(seeds=len(found[0].values)).replace("*95 % interval*", "<em>95 % interval</em>")
-    explanation = explanation.replace("*corrected*", "<em>corrected</em>").replace("*Wins*", "<em>Wins</em>")
+    explanation = re.sub(r"\*(.+?)\*", r"<em>\1</em>", explain(found))
     sections = [
         f"<h2>{html.escape(f.claim.words)}</h2><p>Guide section {f.claim.section}: <b>{f.verdict}</b>.</p>"
         f'<img alt="{html.escape(f.claim.effect)}" src="{_data(figure)}">'
@@ -254,9 +256,44 @@ def page(found: Sequence[Finding], drawn: Mapping[str, Any]) -> str:
     )
 
 
-def stage_settings(load: Callable[[str], Experiment]) -> tuple[list[Experiment], list[str]]:
-    """The settings of the guide's stages, and their names."""
-    return [load(stage) for stage in STAGES], list(STAGES)
+def run_report(
+    experiments: Mapping[str, Experiment], seeds: int, say: Callable[[str], None], **run_options: Any
+) -> list[Finding]:
+    """Measure the stages, judge the claims, and keep the report as a tracked run.
+
+    Parameters
+    ----------
+    experiments : mapping of stage to Experiment
+        Their ``data`` is the first one's.
+    seeds : int
+        How many, from 0.
+    say : callable
+        Takes a line of progress.
+    **run_options
+        As ``tracking.run`` takes them.
+    """
+    with tracking.run("report", {"stage": "report"}, **run_options) as run_id:
+        dataset = read(next(iter(experiments.values())).data)
+        began = time.process_time()
+        measured = measure(list(experiments.values()), list(experiments), dataset, seeds)
+        seconds = time.process_time() - began
+        rows = split(dataset, 0)
+        found = findings(measured, len(rows.test) / len(rows.train))
+        drawn = figures(found, measured)
+        cells = markdown_table(HEADER, table(found))
+        texts = {"report.md": markdown(found, drawn), "report.html": page(found, drawn)}
+        frame = pd.DataFrame(table(found), columns=HEADER)
+        tags = tracking.log_files(run_id, texts=texts, figures=drawn, tables={"claims.json": frame})
+        tags["mlflow.note.content"] = f"{cells}\n\n{explain(found)}\n\nThe whole report: *Artifacts*, `report.html`."
+        tags |= {"dataset": dataset.sha256[:12]} | tracking.environment_tags()
+        tracking.log_tags(run_id, tags)
+        say(f"{cells}\n\n{len(experiments)} stages, {seeds} seeds: {seconds:.1f} CPU seconds of training")
+    return found
+
+
+def explain(found: Sequence[Finding]) -> str:
+    """What the columns of the table mean."""
+    return EXPLANATION.format(seeds=len(found[0].values)).replace("\n", " ")
 
 
 def _data(figure: Any) -> str:

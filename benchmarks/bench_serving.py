@@ -2,8 +2,9 @@
 
 The peer is a pipeline of the same size (one-hot, standardised, the same hidden layers in an ``MLPClassifier``), logged
 by MLflow's own flavor and behind the same MLflow server. Its answer is one number a row, ours two named columns, and
-writing those as JSON, which MLflow does in Python, is two thirds of a large request. Run ``python -m benchmarks.bench_serving``: a table, then the
-same as JSON.
+writing those as JSON, which MLflow does in Python, is two thirds of a large request.
+
+Run ``python -m benchmarks.bench_serving``: a table, then the same as JSON.
 """
 
 from __future__ import annotations
