@@ -29,6 +29,8 @@ format: $(VENV)/.installed-test ## put the code into the project's style
 bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a table and JSON
 	python -m benchmarks.bench_training
 	python -m benchmarks.bench_run
+	python -m benchmarks.bench_population
+	python -m benchmarks.bench_serving
 
 clean: ## delete the environment and caches, never runs or models
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -204,9 +204,10 @@ def _up(number: int, multiple: int) -> int:
 class _Layer:
     """``W`` [K, I, O] or ``V`` [K, C, I], its best values so far, and Adam's tensors of the same shape."""
 
-    def __init__(self, shape: tuple[int, int, int], memory: Tensor):
+    def __init__(self, shape: tuple[int, int, int], memory: Tensor, last: bool):
         self.w, self.best, self.q, self.m, self.v = self.kept = [memory.new_zeros(shape) for _ in range(5)]
         self.grad = memory[: self.w.numel()].view(shape)  # used up at once, so that all layers share it
+        self.backward = self.w[:, :, :-BIAS] if last else self.w[:, :-BIAS].mT  # [K, O, I] without the bias
         self.adam = [self.q], [self.grad], [self.m], [self.v], []
 
     def step(self, t: Tensor, learning_rate: Tensor, decay: Tensor | None) -> None:
@@ -233,7 +234,8 @@ class _Room:
         self.out, self.y = like.new_empty(k, classes, rows), like.new_empty(classes, k * rows)
         self.labels = self.y.view(classes, k, rows).transpose(0, 1)
         self.d_out = like.new_zeros(k, OUTPUTS, rows)
-        self.d_classes = self.d_out[:, :classes]
+        self.d_classes, self.d_out_t = self.d_out[:, :classes], self.d_out.mT
+        self.h_t = [h.mT for h in self.h]
 
 
 class _Group:
@@ -254,7 +256,8 @@ class _Group:
         inputs = [self.x.shape[1], *(width + BIAS for width in widths)]
         shapes = [*((k, i, o) for i, o in zip(inputs, widths)), (k, OUTPUTS, inputs[-1])]
         memory = self.x.new_empty(max(math.prod(shape) for shape in shapes))
-        *self.hidden, self.last = self.layers = [_Layer(shape, memory) for shape in shapes]
+        *self.hidden, self.last = self.layers = [_Layer(shape, memory, shape is shapes[-1]) for shape in shapes]
+        self.v = self.last.w[:, : self.classes]
         decays = [m.experiment.weight_decay for m in members]
         self.decay = self._per_member(decays) if any(decays) else None
         self.rooms: dict[int, _Room] = {}
@@ -313,7 +316,7 @@ class _Group:
             torch.clamp_min(room.z[i], 0, out=room.relu[i])
             if self.dropout:
                 room.relu[i].mul_(self._draw(room.noise[i], i, count))
-        torch.bmm(self.last.w[:, : self.classes], room.h[-1].mT, out=room.out)
+        torch.bmm(self.v, room.h_t[-1], out=room.out)
 
     def _backward(self, room: _Room, rows: Tensor, count: int, step: tuple[Tensor, Tensor, Tensor | None]) -> None:
         """Gradients and Adam's step of one layer after the other, while both are in the processor's cache."""
@@ -323,7 +326,7 @@ class _Group:
         room.d_out.mul_((1 if self.classifying else 2) / count)
         if count % 4:
             room.d_out[:, :, count:] = 0
-        torch.bmm(room.d_out.mT, self.last.w[:, :, :-BIAS], out=room.z[-1])
+        torch.bmm(room.d_out_t, self.last.backward, out=room.z[-1])
         torch.bmm(room.d_out, room.h[-1], out=self.last.grad)
         self.last.step(*step)
         for i in reversed(range(len(self.hidden))):
@@ -332,8 +335,8 @@ class _Group:
                 dz.mul_(room.noise[i].to(dz.device))
             relu_backward(dz, room.relu[i], 0, grad_input=dz)
             if i:
-                torch.bmm(dz, layer.w[:, :-BIAS].mT, out=room.z[i - 1])
-            torch.bmm(room.h[i].mT, dz, out=layer.grad)
+                torch.bmm(dz, layer.backward, out=room.z[i - 1])
+            torch.bmm(room.h_t[i], dz, out=layer.grad)
             layer.step(*step)
 
     def record(self, epoch: int) -> None:
@@ -375,13 +378,12 @@ class _Group:
         v = self.last.w[:, : self.classes, :-BIAS]
         b = self.last.w[:, : self.classes, -1:] + v @ b.mT  # [K, C, 1]
         memory = x.new_empty(2, k * EVALUATED_AT_ONCE * max(w.shape[2] for w, _ in steps))
-        z = [
-            memory[i % 2, : k * EVALUATED_AT_ONCE * w.shape[2]].view(k, -1, w.shape[2])
-            for i, (w, _) in enumerate(steps)
-        ]
+        z = [memory[i % 2, : least.numel() * EVALUATED_AT_ONCE] for i, (_, least) in enumerate(steps)]
+        z = [part.view(k, EVALUATED_AT_ONCE, -1) for part in z]
         outputs = x.new_empty(k, self.classes, self.n)
-        for rows in torch.arange(self.n).split(EVALUATED_AT_ONCE):
-            h = x[self.table, rows[0] : rows[-1] + 1]
+        for first in range(0, self.n, EVALUATED_AT_ONCE):
+            rows = slice(first, first + EVALUATED_AT_ONCE)
+            h = x[self.table, rows]
             for (w, least), out in zip(steps, z):
                 h = torch.maximum(torch.bmm(h, w, out=out), least, out=out)
             outputs[:, :, rows] = torch.baddbmm(b, v, h.mT)

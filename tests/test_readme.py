@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,15 +48,16 @@ def test_block(checkout: Path, number: int):
         run([sys.executable, "-c", code], checkout)
     else:
         assert language == "bash"
-        for line in code.splitlines():
-            run_line(line.split("  #")[0].strip(), checkout)
+        with ExitStack() as servers:
+            for line in code.splitlines():
+                run_line(line.split("  #")[0].strip(), checkout, servers)
 
 
-def run_line(command: str, folder: Path) -> None:
+def run_line(command: str, folder: Path, servers: ExitStack) -> None:
     if command == "make test":  # this test is a part of it
         run(["make", "--dry-run", "test"], folder)
     elif port := next((port for start, port in SERVERS.items() if command.startswith(start)), None):
-        serve(command, port, folder)
+        servers.enter_context(server(command, port, folder))
     elif command.startswith("make"):
         (folder / "told.txt").write_text(run(command.split(), folder))
     elif command:
@@ -86,18 +89,21 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")}
 
 
-def serve(command: str, port: int, folder: Path) -> None:
-    """Start a server, see it answer, stop it and all that it started."""
+@contextmanager
+def server(command: str, port: int, folder: Path) -> Iterator[None]:
+    """A server that answers; in the end it is stopped with all that it started."""
     assert not listens(port), f"port {port} is taken by another program"
-    server = subprocess.Popen(["bash", "-c", f"source .venv/bin/activate; {command}"], cwd=folder, env=clean(),
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    words = ["bash", "-c", f"source .venv/bin/activate; {command}"]
+    process = subprocess.Popen(words, cwd=folder, env=clean(), start_new_session=True, **quiet)
     try:
         until = time.monotonic() + 120
         while not listens(port):
-            assert server.poll() is None and time.monotonic() < until, f"{command} does not listen on {port}"
+            assert process.poll() is None and time.monotonic() < until, f"{command} does not listen on {port}"
+        yield
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
 
 
 def listens(port: int) -> bool:
