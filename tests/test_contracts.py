@@ -29,6 +29,7 @@ config
 dataset features
 models
 training evaluation plots cards serving
+members
 population
 tracking
 selection
