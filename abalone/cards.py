@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abalone.columns import CLASS_LABELS, LIMITS, OLD_FROM_RINGS, OUTPUTS, RAW_COLUMNS, YEARS_BEFORE_FIRST_RING
-from abalone.config import STAGES, Experiment
+from abalone.config import STAGES, TUNED, Experiment
 
 HEADLINES = {
     "classification": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier"),
@@ -47,7 +47,7 @@ def run_card(
     str
         Markdown.
     """
-    lesson = STAGES[stage]
+    lesson = STAGES.get(stage, TUNED)
     names = HEADLINES[experiment.task]
     before = previous[1] if previous else {}
     columns = ["test score", "this run", "baseline"] + (["stage before"] if previous else [])

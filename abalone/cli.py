@@ -14,6 +14,8 @@ import click
 from abalone import config
 
 SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
+TASKS = ("classification", "regression")
+SEARCHED = "learning_rate,gamma,depth,weight_decay"
 
 
 class Interrupted(SystemExit):
@@ -92,14 +94,14 @@ def all_stages(experiment_name: str | None, run_name: str | None, debug: bool, *
 
 def task_option(default: str | None):
     """Which of the two champions; required without a default."""
-    kinds = ("classification", "regression", "both")
+    kinds = (*TASKS, "both")
     return click.option(
         "--task", type=click.Choice(kinds), default=default, required=not default, show_default=bool(default)
     )
 
 
 def tasks_of(task: str) -> tuple[str, ...]:
-    return ("classification", "regression") if task == "both" else (task,)
+    return TASKS if task == "both" else (task,)
 
 
 def switch(name: str, text: str):
@@ -136,6 +138,36 @@ def rollback(task: str, debug: bool, **options: Any) -> None:
     from abalone import registry
 
     registry.rollback(tasks_of(task), click.echo, **options)
+
+
+@cli.command()
+@click.option("--task", type=click.Choice(["auto", *TASKS]), default="auto", help="By default that of the base.")
+@click.option("--base", type=click.Choice(["auto", *config.STAGES]), default="auto", help="Stage to start from.")
+@click.option("--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many in all.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=0, help="Seconds; 0 for none.", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option("--search", default=SEARCHED, show_default=True, help="Settings of experiments/tune.toml to search.")
+@click.option("--study", help="Name; a known one is continued  [default: a new name]")
+@click.option("--storage", help="Optuna's: a database's URL or a journal's path  [default: studies.journal]")
+@experiment_options(SHARED_BY_MAIN)
+@run_options
+def tune(task: str, base: str, search: str, experiment_name: str | None, debug: bool, **given: Any) -> None:
+    """Search for better settings in an Optuna study, and train the winner."""
+    base = {"regression": "regress"}.get(task, "encode") if base == "auto" else base
+    experiment = load(base, {key: given.pop(key) for key in SHARED_BY_MAIN})
+    if task not in ("auto", experiment.task):
+        of_task = [stage for stage in config.STAGES if config.read_toml(stage)["task"] == task]
+        raise click.BadParameter(f"{base} is no {task}; expected one of {', '.join(of_task)}", param_hint="'--base'")
+    from abalone import studies, tune_stage, tuning
+
+    try:
+        space = studies.read_space([name.strip() for name in search.replace("-", "_").split(",") if name.strip()])
+    except config.BadValue as error:
+        raise click.BadParameter(error.message, param_hint="'--search'") from None
+    names = {"experiment_name": experiment_name, "run_name": given.pop("run_name")}
+    where = tune_stage.Where(given.pop("study") or "", given.pop("storage") or "")
+    limits = tuning.Limits(**given)
+    tune_stage.run_tune(studies.Plan(base, experiment, space), where, limits, click.echo, **names)
 
 
 @cli.command()

@@ -58,6 +58,7 @@ STAGES: dict[str, Stage] = {
         ("task", "learning_rate", "weight_decay", "dropout", "clip", "standardize_target"),
     ),
 }  # fmt: skip
+TUNED = Stage("beyond the guide", "The best settings that a study found, trained again like any stage.", ())
 
 
 def _key(expected: str, *, minimum=-math.inf, maximum=math.inf, choices=None, above=False, below=False):

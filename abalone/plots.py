@@ -11,6 +11,7 @@ from abalone.columns import CLASS_LABELS
 
 # Okabe & Ito (2008), Color Universal Design.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
+LOGARITHMIC = ("learning_rate", "weight_decay")  # settings of which the order of magnitude counts
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 
 
@@ -142,3 +143,61 @@ def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str) -> Fig
     axes.set(xlabel="epoch", ylabel=label)
     axes.legend()
     return figure
+
+
+def optimisation_history(values: Sequence[float], base: float | None, name: str, unit: str) -> Figure:
+    """Value of each complete trial of a study in the order of its numbers (NaN where there is none), and the best."""
+    values = np.asarray(values, dtype=float)
+    best = np.fmin.accumulate(values)
+    figure, (axis,) = _figure(f"{len(values)} trials, best {name} {np.nanmin(values):.4f}", width=7)
+    axis.plot(values, "o", color=BLUE, markersize=4, label="complete trial")
+    axis.step(range(len(values)), best, where="post", color=RED, label="best so far")
+    if base is not None:
+        axis.axhline(base, color=GREY, linestyle=":", label="base stage")
+    axis.set(xlabel="trial", ylabel=f"{name}, validation ({unit})")
+    axis.legend()
+    return figure
+
+
+def parameter_importance(shares: Mapping[str, float]) -> Figure:
+    """Share of each searched setting in how the trials' values differ."""
+    figure, (axis,) = _figure("What the validation score depends on", width=6)
+    names = list(shares)[::-1]
+    axis.barh(names, [shares[name] for name in names], color=BLUE)
+    axis.set(xlabel="importance (PED-ANOVA, shares of 1)", xlim=(0, 1))
+    return figure
+
+
+def parallel_coordinates(points: Mapping[str, Sequence[float]], values: Sequence[float], name: str) -> Figure:
+    """One line per complete trial through its settings; the darker, the better."""
+    figure, (axis,) = _figure(f"Settings of the trials; dark: low {name}", width=9)
+    order = np.argsort(values)[::-1]  # the best on top
+    heights = np.column_stack([_scale(label, raw) for label, raw in points.items()])  # [trials, settings]
+    for shade, place in zip(np.linspace(0.1, 1, len(order)), order):
+        axis.plot(heights[place], color=str(1 - shade))
+    axis.plot(heights[order[-1]], color=RED, linewidth=2, label="best")
+    for column, raw in enumerate(points.values()):
+        for end in {np.argmin(raw), np.argmax(raw)}:
+            axis.annotate(f"{raw[end]:.3g}", (column, heights[end, column]), textcoords="offset points", xytext=(5, 0))
+    axis.set(xticks=range(len(points)), xticklabels=list(points), yticks=[])
+    axis.legend()
+    return figure
+
+
+def slices(points: Mapping[str, Sequence[float]], values: Sequence[float], name: str) -> Figure:
+    """Value of each complete trial against each searched setting."""
+    figure, axes = _figure(f"{name} (validation) by setting", columns=len(points), width=3 * len(points))
+    for axis, (label, raw) in zip(axes, points.items()):
+        axis.plot(raw, values, "o", color=BLUE, markersize=4)
+        axis.plot(raw[int(np.argmin(values))], min(values), "o", color=RED)
+        axis.set(xlabel=label)
+        if label in LOGARITHMIC:
+            axis.set_xscale("symlog" if min(raw) == 0 else "log", **({"linthresh": 1e-5} if min(raw) == 0 else {}))
+    axes[0].set(ylabel=name)
+    return figure
+
+
+def _scale(label: str, raw: Sequence[float]) -> np.ndarray:
+    """0 to 1 from the smallest to the largest, by orders of magnitude where that is how they are searched."""
+    heights = np.log10(np.maximum(raw, 1e-6)) if label in LOGARITHMIC else np.asarray(raw, dtype=float)
+    return (heights - heights.min()) / (np.ptp(heights) or 1.0)

@@ -46,7 +46,7 @@ from abalone.config import Experiment
 from abalone.dataset import Split
 from abalone.members import EVALUATED_AT_ONCE, Member, in_groups, padded_widths, round_up, untrained_members
 from abalone.models import Classifier, Regressor
-from abalone.training import SPLITS, History, TrainingDiverged, cpu_settings, find_device
+from abalone.training import SPLITS, History, TrainingDiverged, cpu_settings, find_device, roots
 
 BIAS = OUTPUTS = 4  # rows of W for the bias, and columns of the last W: one, or one per class, and padding
 LEAST_RATE = 1e-30  # keeps w / lr finite in float32; a weight cannot tell a smaller learning rate from this one
@@ -266,12 +266,14 @@ class _Group:
         else:
             scale = self._per_member([m.model.target_scale for m in self.members])
             values = {"loss": ((out - y).square() * scale**2)[:, 0]}
-        parts = [part for value in values.values() for part in value[:, : sum(self.sizes)].split(self.sizes, 1)]
-        names = [f"{name}/{split}" for name in values for split in SPLITS]
-        measured = [dict(zip(names, row)) for row in torch.stack([part.mean(1) for part in parts], 1).tolist()]
-        for row in [] if self.classifying else measured:
-            row.update({f"rmse/{split}": math.sqrt(row[f"loss/{split}"]) for split in SPLITS})
-        return measured
+        parts = {
+            f"{name}/{split}": part.mean(1)
+            for name, value in values.items()
+            for split, part in zip(SPLITS, value[:, : sum(self.sizes)].split(self.sizes, 1))
+            if part.shape[1]
+        }
+        measured = [dict(zip(parts, row)) for row in torch.stack(list(parts.values()), 1).tolist()]
+        return measured if self.classifying else [row | roots(row) for row in measured]
 
     def _predict(self) -> Tensor:
         """The networks' own outputs for all rows, [K, C, n].

@@ -13,7 +13,7 @@ import pandas as pd
 
 from abalone import plots, registry, tracking
 from abalone.cards import TABLE_HEADER, markdown_table, run_card, stage_rows
-from abalone.config import STAGES, Experiment, UserError
+from abalone.config import STAGES, TUNED, Experiment, UserError
 from abalone.dataset import Split, is_old, read, split
 from abalone.evaluation import baseline, predict, scores
 from abalone.features import encode
@@ -32,7 +32,7 @@ class Result:
     error: str = ""
 
 
-def run_stage(stage: str, experiment: Experiment, **run_options: Any) -> Result:
+def run_stage(stage: str, experiment: Experiment, base: str | None = None, **run_options: Any) -> Result:
     """Train, evaluate and track one stage.
 
     Parameters
@@ -41,11 +41,13 @@ def run_stage(stage: str, experiment: Experiment, **run_options: Any) -> Result:
         Name of the stage, for the lesson and the tags.
     experiment : Experiment
         Its settings.
+    base : str, optional
+        Of what is not a stage of the guide, but the winner of a study: the stage that it was tuned from.
     **run_options
         ``experiment_name``, ``run_name``, ``nested``, as ``tracking.run`` takes them.
     """
     began = time.perf_counter()
-    tags = {"stage": stage, "task": experiment.task, "guide_section": STAGES[stage].guide}
+    tags = {"stage": stage, "task": experiment.task, "guide_section": STAGES.get(stage, TUNED).guide}
     with tracking.run(stage, tags, **run_options) as run_id:
         dataset = read(experiment.data)
         rows = split(dataset, experiment.seed)
@@ -59,12 +61,13 @@ def run_stage(stage: str, experiment: Experiment, **run_options: Any) -> Result:
         model_id = tracking.log_model(model, config, dataset.frame.iloc[rows.train[:3]], params)
         table_tag = tracking.log_files(
             run_id,
-            texts={"experiment.toml": to_toml(experiment), "command.txt": _command(stage, params)},
+            texts={"experiment.toml": to_toml(experiment), "command.txt": _command(base or stage, params)},
             figures=_figures(stage, experiment, history, rings[rows.test], predicted["test"]),
             tables=_tables(dataset.frame, experiment.task, parts, predicted),
         )
         tracking.log_dataset(run_id, dataset, {"train": rows.train, "validation": rows.val, "test": rows.test})
-        card = run_card(stage, experiment, final, f"models:/{model_id}", _previous(run_id, stage, experiment, rows))
+        previous = _previous(run_id, base or _before(stage), experiment, rows)
+        card = run_card(stage, experiment, final, f"models:/{model_id}", previous)
         tags = {"mlflow.note.content": card, "dataset": dataset.sha256[:12], "split": rows.fingerprint}
         tags |= table_tag | tracking.environment_tags()
         tracking.log_stage(run_id, params=params, curves=history.metrics, final=final, tags=tags, model_id=model_id)
@@ -179,8 +182,12 @@ def _command(stage: str, params: Mapping[str, str]) -> str:
     return f"mlflow run . -e {stage} {options}\n"
 
 
-def _previous(run_id: str, stage: str, experiment: Experiment, rows: Split):
-    before = list(STAGES)[list(STAGES).index(stage) - 1] if stage != next(iter(STAGES)) else None
+def _before(stage: str) -> str | None:
+    place = list(STAGES).index(stage)
+    return list(STAGES)[place - 1] if place else None
+
+
+def _previous(run_id: str, before: str | None, experiment: Experiment, rows: Split):
     found = tracking.find_stage(run_id, before, rows.fingerprint) if before else None
     same_task = found and any(key.startswith("accuracy/") for key in found[1]) == (experiment.task == "classification")
     return found if same_task else None

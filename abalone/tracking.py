@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone import serving
 from abalone.columns import RAW_COLUMNS
+from abalone.processes import close_orphans, process_tags
 
 EXPERIMENT = "abalone"
 REGISTERED = {"classification": "abalone-classifier", "regression": "abalone-regressor"}
@@ -62,7 +62,7 @@ def run(
     prepare_database()
     resumed = not nested and "MLFLOW_RUN_ID" in os.environ
     experiment = None if nested or resumed else _experiment_id(experiment_name)
-    tags = {**_process_tags(), **(tags or {})}
+    tags = {**process_tags(), **(tags or {})}
     if resumed and (run_name or _is_unnamed(os.environ["MLFLOW_RUN_ID"])):
         tags["mlflow.runName"] = run_name or name
     names = {} if resumed else {"run_name": run_name or name, "experiment_id": experiment}
@@ -70,7 +70,7 @@ def run(
         run_id = active.info.run_id
         try:
             if not nested:
-                _close_orphans(active.info.experiment_id, run_id)
+                close_orphans(active.info.experiment_id, run_id)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
             mlflow.end_run("KILLED")
@@ -122,17 +122,50 @@ def log_stage(
     model_id : str
         The logged model that the final scores belong to.
     """
-    client = MlflowClient()
-    now = int(time.time() * 1000)
-    epochs = max(len(values) for values in curves.values())
+    known = MlflowClient().get_run(run_id).data.params
+    missing = {key: value for key, value in params.items() if key not in known}
+    _log(run_id, missing, curves, final, tags, model_id)
+
+
+def _log(run_id: str, params, curves, final, tags, model_id: str | None = None) -> None:
+    """All of it in one call, or in as few as MLflow's limit allows."""
+    now, epochs = int(time.time() * 1000), max((len(values) for values in curves.values()), default=0)
     metrics = [Metric(k, v, now, step) for k, values in curves.items() for step, v in enumerate(values, 1)]
     metrics += [Metric(k, v, now, epochs + 1, model_id=model_id) for k, v in final.items()]
-    known = client.get_run(run_id).data.params
-    missing = [Param(key, value) for key, value in params.items() if key not in known]
-    chunks = [metrics[i : i + METRICS_PER_CALL] for i in range(0, len(metrics), METRICS_PER_CALL)]
-    client.log_batch(run_id, metrics=chunks[0], params=missing, tags=[RunTag(k, v) for k, v in tags.items()])
+    chunks = [metrics[i : i + METRICS_PER_CALL] for i in range(0, len(metrics), METRICS_PER_CALL)] or [[]]
+    texts = [Param(k, v) for k, v in params.items()], [RunTag(k, v) for k, v in tags.items()]
+    MlflowClient().log_batch(run_id, chunks[0], *texts)
     for chunk in chunks[1:]:
-        client.log_batch(run_id, metrics=chunk)
+        MlflowClient().log_batch(run_id, chunk)
+
+
+def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
+    """Begin the runs of trials under the run of their study; return the ids."""
+    client = MlflowClient()
+    experiment = client.get_run(parent).info.experiment_id
+    tags = {**process_tags(), "mlflow.parentRunId": parent, "study": study, "stage": "trial"}
+    return [client.create_run(experiment, tags=tags, run_name=f"trial {n}").info.run_id for n in numbers]
+
+
+def close_trial(
+    run_id: str,
+    status: str,
+    params: Mapping[str, str] | None = None,
+    curves: Mapping[str, Sequence[float]] | None = None,
+    final: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write all that there is to say of a trial in one call, and end its run.
+
+    Parameters
+    ----------
+    run_id, status : str
+        The run, and FINISHED, KILLED or FAILED.
+    params, curves, final, tags : mapping, optional
+        As for ``log_stage``.
+    """
+    _log(run_id, params or {}, curves or {}, final or {}, tags or {})
+    MlflowClient().set_terminated(run_id, status)
 
 
 def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Sequence[int]]) -> None:
@@ -222,6 +255,29 @@ def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
     MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
+def log_study(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """What a study has found: numbers and words, in one call."""
+    _log(run_id, {}, {}, metrics, tags)
+
+
+def first_value(run_id: str, metric: str) -> float:
+    """A curve's value at its first epoch."""
+    return MlflowClient().get_metric_history(run_id, metric)[0].value
+
+
+def beside_database(name: str) -> Path:
+    """Where a file of ours belongs: in the folder of the SQLite tracking database, or else in the current one."""
+    uri = mlflow.get_tracking_uri()
+    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
+    return folder / name
+
+
+def add_note(run_id: str, text: str) -> None:
+    """Continue the description of a run."""
+    note = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content", "")
+    log_tags(run_id, {"mlflow.note.content": f"{note}\n\n{text}".strip()})
+
+
 def how_to_browse(run_id: str) -> str:
     """The command that opens the UI on the store in use, and the address of a run there."""
     uri = mlflow.get_tracking_uri()
@@ -248,34 +304,3 @@ def _is_unnamed(run_id: str) -> bool:
 
     words = MlflowClient().get_run(run_id).info.run_name.split("-")
     return len(words) == 3 and words[0] in _GENERATOR_PREDICATES and words[1] in _GENERATOR_NOUNS
-
-
-def _process_tags() -> dict[str, str]:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return {
-        "process.host": socket.gethostname(),
-        "process.boot": boot.read_text().strip() if boot.exists() else "unknown",
-        "process.pid": str(os.getpid()),
-    }
-
-
-def _close_orphans(experiment: str, own: str) -> None:
-    """Mark as FAILED the runs that a process of this machine left RUNNING when it was killed outright."""
-    here, client = _process_tags(), MlflowClient()
-    query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{here['process.host']}'"
-    for found in client.search_runs([experiment], query):
-        tags = found.data.tags
-        same_boot = tags.get("process.boot") == here["process.boot"]
-        if found.info.run_id != own and not (same_boot and _alive(int(tags["process.pid"]))):
-            client.set_tag(found.info.run_id, "error", "the process was killed; marked by a later run")
-            client.set_terminated(found.info.run_id, "FAILED")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -65,7 +65,8 @@ def fit(experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Sp
     rings : array or Tensor [n], int64
         Number of rings of each row.
     split : Split
-        Row numbers. Training rows alone decide standardisation and weights; validation rows choose the epoch.
+        Row numbers. Training rows alone decide standardisation and weights; validation rows choose the epoch. Without
+        test rows there are no curves of them.
 
     Returns
     -------
@@ -179,16 +180,23 @@ def _evaluate(model: Classifier | Regressor, x: Tensor, y: Tensor, sizes: list[i
     model.network.eval()
     output = torch.cat([model.network(rows) for rows in x.split(EVALUATED_AT_ONCE)])
     if isinstance(model, Classifier):
-        errors = F.cross_entropy(output, y, reduction="none")
-        hits = (output.argmax(1) == y).to(output.dtype)
-        means = [part.mean() for values in (errors, hits) for part in values.split(sizes)]
-        values = torch.stack(means).tolist()
-        names = [f"{metric}/{name}" for metric in ("loss", "accuracy") for name in SPLITS]
-        return dict(zip(names, values))
-    errors = (output - y).square() * model.target_scale**2  # rings squared
-    losses = torch.stack([part.mean() for part in errors.split(sizes)]).tolist()
-    roots = {f"rmse/{name}": math.sqrt(loss) for name, loss in zip(SPLITS, losses)}
-    return {**{f"loss/{name}": loss for name, loss in zip(SPLITS, losses)}, **roots}
+        values = {"loss": F.cross_entropy(output, y, reduction="none")}
+        values["accuracy"] = (output.argmax(1) == y).to(output.dtype)
+    else:
+        values = {"loss": ((output - y).square() * model.target_scale**2)[:, 0]}  # rings squared
+    means = {
+        f"{name}/{part}": rows.mean()
+        for name, each in values.items()
+        for part, rows in zip(SPLITS, each.split(sizes))
+        if len(rows)
+    }
+    measured = dict(zip(means, torch.stack(list(means.values())).tolist()))
+    return measured if isinstance(model, Classifier) else measured | roots(measured)
+
+
+def roots(losses: dict[str, float]) -> dict[str, float]:
+    """``rmse/...`` in rings, of ``loss/...`` in rings squared."""
+    return {name.replace("loss", "rmse"): math.sqrt(loss) for name, loss in losses.items()}
 
 
 def flatten(network: nn.Module) -> nn.Parameter:

@@ -11,7 +11,7 @@ import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
-from abalone import config, stages, tracking
+from abalone import config, processes, stages, tracking
 from abalone.config import UserError
 from abalone.dataset import SHIPPED, read, split
 from abalone.training import SPLITS, TrainingDiverged
@@ -163,7 +163,7 @@ def test_a_run_left_running_by_a_dead_process_is_closed_by_the_next_and_a_living
     experiment = mlflow.set_experiment("abalone").experiment_id
     gone = subprocess.Popen(["true"])
     gone.wait()
-    here = tracking._process_tags()
+    here = processes.process_tags()
     orphan = client.create_run(experiment, tags={**here, "process.pid": str(gone.pid)})
     alive = client.create_run(experiment, tags=here)
     stranger = client.create_run(experiment, tags={**here, "process.host": "another", "process.pid": str(gone.pid)})

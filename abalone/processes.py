@@ -1,0 +1,58 @@
+"""Which process works on a run: MLflow has no heartbeat, so tags tell, and whoever comes later looks if it lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+
+def process_tags() -> dict[str, str]:
+    """Which process this is, for the tags of a run."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "process.host": socket.gethostname(),
+        "process.boot": boot.read_text().strip() if boot.exists() else "unknown",
+        "process.pid": str(os.getpid()),
+    }
+
+
+def close_orphans(experiment: str, own: str) -> None:
+    """Mark as FAILED the runs that a process of this machine left RUNNING when it was killed outright."""
+    client = MlflowClient()
+    query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{socket.gethostname()}'"
+    for found in client.search_runs([experiment], query):
+        if found.info.run_id != own and _is_orphan(found):
+            client.set_tag(found.info.run_id, "error", "the process was killed; marked by a later run")
+            client.set_terminated(found.info.run_id, "FAILED")
+
+
+def is_at_work(run_id: str) -> bool:
+    """Whether the process of a run may still be working on it: it is RUNNING, here or on another machine."""
+    try:
+        found = MlflowClient().get_run(run_id)
+    except MlflowException:
+        return False
+    return found.info.status == "RUNNING" and not _is_orphan(found)
+
+
+def _is_orphan(run: Run) -> bool:
+    """Whether a run's process was one of this machine and is no more."""
+    here, tags = process_tags(), run.data.tags
+    if tags.get("process.host") != here["process.host"]:
+        return False
+    return tags.get("process.boot") != here["process.boot"] or not _alive(int(tags["process.pid"]))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

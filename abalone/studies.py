@@ -1,0 +1,185 @@
+"""What a study is: a base stage, a space around it, and the place where Optuna keeps the trials."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from abalone.config import BadValue, Experiment, UserError, toml_path
+from abalone.evaluation import GREATER_IS_BETTER, SELECTION
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is studied: the same for everybody who works on a study of this name.
+
+    Parameters
+    ----------
+    base : str
+        Stage whose settings are the first trial, and those of every trial where nothing else is searched.
+    experiment : Experiment
+        These settings.
+    space : mapping of name to range
+        What is searched, as in ``experiments/tune.toml``.
+    """
+
+    base: str
+    experiment: Experiment
+    space: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def task(self) -> str:
+        return self.experiment.task
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The space in Optuna's terms."""
+        return {name: _distribution(allowed) for name, allowed in self.space.items()}
+
+    def start(self) -> dict[str, Any]:
+        """The base stage as a point of the space."""
+        sizes = self.experiment.hidden_sizes
+        known = {**vars(self.experiment), "depth": len(sizes), "width": sizes[0]}
+        below = {name: allowed["float"][0] for name, allowed in self.space.items() if known[name] == 0}
+        return {name: below.get(name, known[name]) for name in self.space}
+
+    def at(self, point: Mapping[str, Any]) -> Experiment:
+        """The settings at a point of the space."""
+        values = {name: self.value(name, value) for name, value in point.items()}
+        sizes = self.experiment.hidden_sizes
+        depth, width = values.pop("depth", len(sizes)), values.pop("width", sizes[0])
+        values["hidden_sizes"] = sizes if (depth, width) == (len(sizes), sizes[0]) else (width,) * depth
+        return replace(self.experiment, **values)
+
+    def value(self, name: str, value: Any) -> Any:
+        """A coordinate of the space as the setting that it stands for."""
+        return 0.0 if value < self.space[name].get("zero_below", -math.inf) else value
+
+    def as_attributes(self) -> dict[str, Any]:
+        """What must not change within a study."""
+        space = {name: str(dict(allowed)) for name, allowed in self.space.items()}
+        return {"base": self.base, "settings": self.experiment.as_text(), "space": space}
+
+
+def read_space(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The ranges of ``experiments/tune.toml`` with these names.
+
+    Raises
+    ------
+    BadValue
+        If there is no such range.
+    """
+    known = tomllib.loads(toml_path("tune").read_text(encoding="utf-8"))
+    if unknown := [name for name in names if name not in known]:
+        raise BadValue("search", f"{unknown[0]!r} cannot be searched; expected some of {','.join(known)}")
+    if not names:
+        raise BadValue("search", f"nothing to search; expected some of {','.join(known)}")
+    return {name: known[name] for name in known if name in names}
+
+
+def _distribution(allowed: Mapping[str, Any]) -> BaseDistribution:
+    if "choice" in allowed:
+        return CategoricalDistribution(allowed["choice"])
+    kind, (low, high) = next((key, allowed[key]) for key in ("float", "int") if key in allowed)
+    return {"float": FloatDistribution, "int": IntDistribution}[kind](low, high, log=allowed.get("log", False))
+
+
+def open_study(plan: Plan, name: str, storage: str, sampler: int = 0) -> optuna.Study:
+    """Create a study, or go on with the one of this name.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is studied.
+    name : str
+        Name of the study.
+    storage : str
+        Path of a journal file, or URL of a database (``sqlite:///...``, ``postgresql://...``).
+    sampler : int, default 0
+        Number of the worker, so that no two ask for the same.
+
+    Raises
+    ------
+    UserError
+        If the storage cannot be reached, or the name belongs to a study of something else.
+    """
+    with quiet():
+        place = _open_storage(storage)
+        wanted, known = plan.as_attributes(), None
+        for summary in optuna.get_all_study_summaries(place, include_best_trial=False):
+            if summary.study_name == name:
+                known = summary.user_attrs
+        if known:
+            _check_same(name, _flat(known), _flat(wanted))
+        direction = "maximize" if GREATER_IS_BETTER[SELECTION[plan.task]] else "minimize"
+        study = optuna.create_study(storage=place, study_name=name, direction=direction, load_if_exists=True)
+        if not known:
+            for key, value in wanted.items():
+                study.set_user_attr(key, value)
+            study.enqueue_trial(plan.start(), skip_if_exists=True)
+        # Another seed after every interruption, or the sampler would begin with the same random points again.
+        seeds = np.random.SeedSequence((plan.experiment.seed, len(study.get_trials(deepcopy=False)), sampler))
+        study.sampler = optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]), constant_liar=True)
+        return study
+
+
+def _open_storage(storage: str) -> optuna.storages.BaseStorage:
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if "://" not in storage:
+            return JournalStorage(JournalFileBackend(storage))
+        return RDBStorage(storage)
+    except Exception as error:  # of the file system, SQLAlchemy, a driver, or a driver that is not there
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"the storage {shown(storage)!r} cannot be used ({reason}); expected a path for a journal file, "
+            "or the URL of a database that can be reached, such as sqlite:///studies.db"
+        ) from None
+
+
+def shown(storage: str) -> str:
+    """A path, or a URL without its password."""
+    from sqlalchemy.engine import make_url
+
+    try:
+        return make_url(storage).render_as_string(hide_password=True) if "://" in storage else storage
+    except Exception:  # no URL at all; what is wrong with it is said where it is opened
+        return storage
+
+
+def _check_same(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key in sorted({*known, *wanted}):
+        if known.get(key) != wanted.get(key):
+            raise UserError(
+                f"study {name!r} has {key} = {known.get(key)}, not {wanted.get(key)}; "
+                "give it another name, or the settings that it was begun with"
+            )
+
+
+def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"base": ..., "settings": {...}}`` without the levels, for comparison key by key."""
+    flat = {}
+    for key, value in attributes.items():
+        flat |= {f"{key}.{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+@contextmanager
+def quiet():
+    """Without Optuna's line per trial, and its notes on what is experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+    optuna.logging.set_verbosity(before)

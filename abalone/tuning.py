@@ -1,0 +1,284 @@
+"""The Optuna study: settings asked for in batches, trained as one population, pruned together, told back.
+
+The study lives in Optuna's storage, trial by trial, and every trial is a run of MLflow; either may be read while the
+other half is lost. Whoever opens a study that was killed finds its unfinished trials by the processes that ran them.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing import get_context, parent_process
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from abalone import tracking
+from abalone.config import UserError
+from abalone.dataset import read, split
+from abalone.evaluation import SELECTION, predict, scores
+from abalone.features import encode
+from abalone.population import fit_many
+from abalone.processes import is_at_work
+from abalone.studies import Plan, open_study, quiet
+from abalone.training import TrainingDiverged
+
+BATCH = 16
+RUNGS = (0.2, 0.4, 0.6)  # shares of the epochs after which the worse half of the trials ends
+ENOUGH = 5  # trials that a median is taken of
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+CURVES = {"classification": "accuracy/val", "regression": "rmse/val"}  # beside the losses
+SPAWN = get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a study ends, and what works on it.
+
+    Parameters
+    ----------
+    trials : int
+        In all, with those that the study has already.
+    timeout : float
+        Seconds after which no new batch is begun; 0 for none.
+    workers : int
+        Processes.
+    """
+
+    trials: int
+    timeout: float = 0.0
+    workers: int = 1
+
+
+def search(
+    study: optuna.Study,
+    plan: Plan,
+    storage: str,
+    run_id: str,
+    limits: Limits,
+    progress: Callable[[optuna.Study], None],
+) -> None:
+    """Work on a study until it has its trials.
+
+    Parameters
+    ----------
+    study, plan, storage
+        As ``open_study`` gives and takes them.
+    run_id : str
+        The study's own run, parent of the runs of its trials.
+    limits : Limits
+        When to end.
+    progress : callable
+        Called after every batch.
+
+    Raises
+    ------
+    UserError
+        If a worker fails.
+    """
+    with quiet():
+        _abandon_dead(study)
+        deadline = time.monotonic() + (limits.timeout or math.inf)
+        while (left := limits.trials - counted(study)) > 0 and time.monotonic() < deadline:
+            if limits.workers > 1:
+                _share_out(study, plan, storage, run_id, left, deadline, limits.workers, progress)
+            else:
+                _work(study, plan, run_id, left, deadline, progress)
+
+
+def counted(study: optuna.Study) -> int:
+    """Trials that count: all but those that were killed, and those that wait to be tried again."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(t.state in (*DONE, TrialState.RUNNING) or "error" in t.user_attrs for t in trials)
+
+
+def _share_out(study, plan, storage, run_id, trials: int, deadline: float, workers: int, progress) -> None:
+    """Give each worker process its share of the trials, and wait for all of them."""
+    shares = [len(part) for part in np.array_split(range(trials), workers) if len(part)]
+    fixed = (plan, study.study_name, storage, run_id, deadline - time.monotonic())
+    processes = [SPAWN.Process(target=_worker, args=(*fixed, i, share)) for i, share in enumerate(shares)]
+    try:
+        for process in processes:
+            process.start()
+        while any(process.is_alive() for process in processes):
+            next((p for p in processes if p.is_alive()), processes[0]).join(0.5)
+            progress(study)
+        if failed := [process.exitcode for process in processes if process.exitcode]:
+            raise UserError(f"{len(failed)} of {len(processes)} workers failed, with exit status {failed[0]}")
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.join(2)  # Ctrl-C in a terminal reaches it too
+                process.terminate()
+                process.join()
+
+
+def _worker(plan: Plan, name: str, storage: str, run_id: str, seconds: float, place: int, trials: int) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with quiet(), suppress(KeyboardInterrupt):
+        study = open_study(plan, name, storage, sampler=place)
+        _work(study, plan, run_id, trials, time.monotonic() + seconds, lambda study: None)
+
+
+def _work(study, plan: Plan, run_id: str, trials: int, deadline: float, progress) -> None:
+    dataset = read(plan.experiment.data)
+    rows = split(dataset, plan.experiment.seed)
+    rows = replace(rows, test=rows.test[:0])  # what is not there cannot steer anything
+    data = encode(dataset.frame), dataset.frame["Rings"].to_numpy(), rows
+    while trials > 0 and time.monotonic() < deadline:
+        _batch(study, plan, data, run_id, min(BATCH, trials))
+        trials -= min(BATCH, trials)
+        progress(study)
+
+
+def _batch(study: optuna.Study, plan: Plan, data: Sequence[Any], run_id: str, size: int) -> None:
+    """Ask for ``size`` trials, train them together, tell what came out; whatever is left undone has failed."""
+    undone: dict[optuna.Trial, str] = {}
+    try:
+        for _ in range(size):
+            undone[study.ask(plan.distributions())] = ""
+        trials = list(undone)
+        for trial, trial_run in zip(trials, tracking.open_trials(run_id, study.study_name, [t.number for t in trials])):
+            undone[trial] = trial_run
+            trial.set_user_attr("run_id", trial_run)
+        pruning = Pruning(study, plan, trials)
+        for place, result in enumerate(fit_many([plan.at(t.params) for t in trials], *data, stop=pruning)):
+            _tell(study, plan, data, trials[place], undone[trials[place]], result, place in pruning.pruned)
+            del undone[trials[place]]
+    except BaseException as error:
+        for trial, trial_run in undone.items():
+            _abandon(study, trial.number, trial.params, trial_run, f"ended by {type(error).__name__}")
+        raise
+
+
+class Pruning:
+    """Median pruning, of a whole batch at once: at each rung, whoever is worse than the median ends.
+
+    The median is of the best values so far that all trials of the study, in this batch or before, had by that epoch;
+    Optuna's own pruners compare a trial with those before it only. The first trial, the base stage, always goes on.
+
+    Parameters
+    ----------
+    study, plan
+        As for ``search``.
+    trials : sequence of Trial, K
+        The batch.
+    """
+
+    def __init__(self, study: optuna.Study, plan: Plan, trials: Sequence[optuna.Trial]):
+        self.study, self.trials, self.pruned = study, trials, set()
+        self.root = SELECTION[plan.task] == "rmse"  # its loss is the square
+        self.rungs = {max(1, round(share * plan.experiment.epochs)) for share in RUNGS} - {plan.experiment.epochs}
+        self.best = np.full(len(trials), np.inf)
+
+    def __call__(self, epoch: int, losses: np.ndarray) -> set[int]:
+        """Places of the trials that end; the form that ``fit_many`` wants."""
+        if (parent := parent_process()) and not parent.is_alive():
+            raise SystemExit("the process that gave the work is gone")
+        self.best = np.fmin(self.best, np.sqrt(losses) if self.root else losses)
+        if epoch not in self.rungs:
+            return set()
+        alive = np.flatnonzero(np.isfinite(losses))
+        for place in alive:
+            self.trials[place].report(self.best[place], epoch)
+        known = [
+            t.intermediate_values[epoch]
+            for t in self.study.get_trials(deepcopy=False)
+            if epoch in t.intermediate_values
+        ]
+        if len(known) < ENOUGH:
+            return set()
+        ends = {int(k) for k in alive if self.best[k] > np.median(known) and self.trials[k].number > 0}
+        self.pruned |= ends
+        return ends
+
+
+def _tell(study, plan: Plan, data: Sequence[Any], trial, trial_run: str, result: Any, pruned: bool) -> None:
+    """First MLflow, then Optuna: a trial that Optuna knows as done has a whole run, whenever the process is killed."""
+    params = plan.at(trial.params).as_text()
+    if isinstance(result, TrainingDiverged):
+        tracking.close_trial(trial_run, "FAILED", params, tags={"error": str(result)})
+        trial.set_user_attr("error", str(result))
+        study.tell(trial, state=TrialState.FAIL)
+        return
+    model, history = result
+    curves = {name: history.metrics[name] for name in ("loss/train", "loss/val", CURVES[plan.task])}
+    if pruned:
+        epoch = len(history.metrics["loss/val"])
+        tracking.close_trial(trial_run, "KILLED", params, curves, tags={"pruned": f"after epoch {epoch}"})
+        study.tell(trial, state=TrialState.PRUNED)
+        return
+    x, rings, rows = data
+    final = scores(plan.task, rings[rows.val], predict(model, x[rows.val]))
+    named = {f"{name}/val": value for name, value in final.items()} | {"best_epoch": history.best_epoch}
+    tracking.close_trial(trial_run, "FINISHED", params, curves, named)
+    study.tell(trial, final[SELECTION[plan.task]])
+
+
+def _abandon(study: optuna.Study, number: int, point: Mapping[str, Any], trial_run: str, reason: str) -> None:
+    """A trial that was not to blame: it has failed, and its settings will be tried again."""
+    if trial_run:
+        tracking.close_trial(trial_run, "FAILED", tags={"error": reason})
+    study.tell(number, state=TrialState.FAIL)
+    if point:
+        study.enqueue_trial(dict(point))
+
+
+def _abandon_dead(study: optuna.Study) -> None:
+    """Fail the trials, and their runs, of processes that are no more."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        trial_run = trial.user_attrs.get("run_id", "")
+        if not (trial_run and is_at_work(trial_run)):
+            _abandon(study, trial.number, trial.params, trial_run, "the process was killed; marked by a later one")
+
+
+def best(study: optuna.Study) -> FrozenTrial | None:
+    """The best of the complete trials, if there is one."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return study.best_trial if done else None
+
+
+def states(study: optuna.Study) -> dict[str, int]:
+    """How many trials are ``complete``, ``pruned``, ``failed`` (diverged) and ``killed`` (and tried again)."""
+    trials = study.get_trials(deepcopy=False)
+    failed = Counter("error" in t.user_attrs for t in trials if t.state == TrialState.FAIL)
+    count = Counter(t.state for t in trials)
+    return {
+        "complete": count[TrialState.COMPLETE],
+        "pruned": count[TrialState.PRUNED],
+        "failed": failed[True],
+        "killed": failed[False],
+    }
+
+
+def table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
+    """One row per trial: number, state, value, last epoch, run, and the point of the space as a stage's settings."""
+    rows = []
+    for t in study.get_trials(deepcopy=False):
+        if t.state == TrialState.WAITING:
+            continue
+        about = {"trial": t.number, "state": t.state.name, "value": t.value}
+        point = {name: plan.value(name, value) for name, value in t.params.items()}
+        rows.append(
+            {**about, **point, "run_id": t.user_attrs.get("run_id", ""), "reason": t.user_attrs.get("error", "")}
+        )
+    return pd.DataFrame(rows)
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Share of each searched key in how the values differ (PED-ANOVA, Watanabe et al. 2023); empty if they do not."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    try:
+        with quiet():
+            return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    except (RuntimeError, ValueError):  # fewer than two values
+        return {}
