@@ -11,7 +11,7 @@ import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
-from abalone import config, processes, stages, tracking
+from abalone import config, processes, stages
 from abalone.config import UserError
 from abalone.dataset import SHIPPED, read, split
 from abalone.training import SPLITS, TrainingDiverged
