@@ -145,15 +145,17 @@ def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str) -> Fig
     return figure
 
 
-def optimisation_history(values: Sequence[float], base: float | None, name: str, unit: str) -> Figure:
-    """Value of each complete trial of a study in the order of its numbers (NaN where there is none), and the best."""
-    values = np.asarray(values, dtype=float)
-    best = np.fmin.accumulate(values)
-    figure, (axis,) = _figure(f"{len(values)} trials, best {name} {np.nanmin(values):.4f}", width=7)
-    axis.plot(values, "o", color=BLUE, markersize=4, label="complete trial")
+def optimisation_history(
+    values: Sequence[float], complete: Sequence[bool], base: float, name: str, unit: str
+) -> Figure:
+    """Value of each trial of a study, in order; of a pruned one the best that it had; and the best so far."""
+    values, complete = np.asarray(values, dtype=float), np.asarray(complete, dtype=bool)
+    best = np.fmin.accumulate(np.where(complete, values, np.nan))
+    figure, (axis,) = _figure(f"{len(values)} trials, best {name} {best[-1]:.4f}", width=7)
+    axis.plot(np.flatnonzero(~complete), values[~complete], "x", color=GREY, markersize=4, label="pruned trial")
+    axis.plot(np.flatnonzero(complete), values[complete], "o", color=BLUE, markersize=4, label="complete trial")
     axis.step(range(len(values)), best, where="post", color=RED, label="best so far")
-    if base is not None:
-        axis.axhline(base, color=GREY, linestyle=":", label="base stage")
+    axis.axhline(base, color=GREY, linestyle=":", label="base stage")
     axis.set(xlabel="trial", ylabel=f"{name}, validation ({unit})")
     axis.legend()
     return figure
@@ -184,16 +186,24 @@ def parallel_coordinates(points: Mapping[str, Sequence[float]], values: Sequence
     return figure
 
 
-def slices(points: Mapping[str, Sequence[float]], values: Sequence[float], name: str) -> Figure:
-    """Value of each complete trial against each searched setting."""
+def slices(
+    points: Mapping[str, Sequence[float]], values: Sequence[float], complete: Sequence[bool], name: str
+) -> Figure:
+    """Value of each trial against each searched setting; of a pruned one the best that it had."""
+    values, complete = np.asarray(values, dtype=float), np.asarray(complete, dtype=bool)
+    best = int(np.argmin(np.where(complete, values, np.inf)))
     figure, axes = _figure(f"{name} (validation) by setting", columns=len(points), width=3 * len(points))
     for axis, (label, raw) in zip(axes, points.items()):
-        axis.plot(raw, values, "o", color=BLUE, markersize=4)
-        axis.plot(raw[int(np.argmin(values))], min(values), "o", color=RED)
-        axis.set(xlabel=label)
+        raw = np.asarray(raw, dtype=float)
+        axis.plot(raw[~complete], values[~complete], "x", color=GREY, markersize=4, label="pruned")
+        axis.plot(raw[complete], values[complete], "o", color=BLUE, markersize=4, label="complete")
+        axis.plot(raw[best], values[best], "o", color=RED, label="best")
+        axis.set(xlabel=label, ylim=(values[best] - 0.1 * np.ptp(values[complete]), np.quantile(values, 0.9)))
         if label in LOGARITHMIC:
-            axis.set_xscale("symlog" if min(raw) == 0 else "log", **({"linthresh": 1e-5} if min(raw) == 0 else {}))
+            axis.set_xscale("symlog", linthresh=1e-6) if raw.min() == 0 else axis.set_xscale("log")
+            axis.set_xlim(left=-1e-6 if raw.min() == 0 else None)
     axes[0].set(ylabel=name)
+    axes[-1].legend()
     return figure
 
 

@@ -119,7 +119,7 @@ def _number(value: Any) -> str:
 
 def _report(run_id: str, study: Any, plan: Plan, storage: str) -> None:
     """Write what the study has found so far to its run."""
-    frame, best, metric = tuning.table(study, plan), tuning.best(study), SELECTION[plan.task]
+    frame, best = tuning.table(study, plan), tuning.best(study)
     counts = {f"trials/{state}": number for state, number in tuning.states(study).items()}
     texts = {"space.md": _space_table(plan), "base.toml": f"# {plan.base}\n{to_toml(plan.experiment)}"}
     tables = {"trials.json": frame} if len(frame) else {}
@@ -127,20 +127,27 @@ def _report(run_id: str, study: Any, plan: Plan, storage: str) -> None:
         tags = tracking.log_files(run_id, texts=texts, figures={}, tables=tables)
         tracking.log_study(run_id, counts, tags | {"mlflow.note.content": outcome(study, plan, study.study_name)})
         return
-    done = frame[frame["state"] == "COMPLETE"]
-    points, values = {name: done[name].tolist() for name in plan.space}, done["value"].tolist()
-    base = frame.loc[frame["trial"] == 0, "value"].iloc[0]
     shares = tuning.importances(study)
-    figures = {
-        "history.png": plots.optimisation_history(frame["value"].to_numpy(), base, metric, UNITS[metric]),
-        "parallel_coordinates.png": plots.parallel_coordinates(points, values, metric),
-        "slices.png": plots.slices(points, values, metric),
-    } | ({"importance.png": plots.parameter_importance(shares)} if shares else {})
+    figures = _figures(frame[np.isfinite(frame["value"].astype(float))], plan, shares)
     tags = tracking.log_files(run_id, texts=texts, figures=figures, tables=tables)
     tags |= {f"best.{name}": _number(plan.value(name, value)) for name, value in best.params.items()}
     tags |= {"best.trial": str(best.number), "best.run_id": best.user_attrs["run_id"], "storage": shown(storage)}
     tags["mlflow.note.content"] = _card(study, plan, frame, shares)
     tracking.log_study(run_id, {**counts, "best_value": best.value}, tags)
+
+
+def _figures(frame: pd.DataFrame, plan: Plan, shares: dict[str, float]) -> dict[str, Any]:
+    metric, values, complete = SELECTION[plan.task], frame["value"].to_numpy(float), frame["state"] == "COMPLETE"
+    base, done = frame.loc[frame["is_base"], "value"].min(), frame[complete]  # NaN if it was killed and not tried again
+    points = {name: frame[name].to_numpy() for name in plan.space}
+    figures = {
+        "history.png": plots.optimisation_history(values, complete, base, metric, UNITS[metric]),
+        "parallel_coordinates.png": plots.parallel_coordinates(
+            {name: done[name].to_numpy() for name in plan.space}, done["value"].to_numpy(float), metric
+        ),
+        "slices.png": plots.slices(points, values, complete, metric),
+    }
+    return figures | ({"importance.png": plots.parameter_importance(shares)} if shares else {})
 
 
 def _card(study: Any, plan: Plan, frame: pd.DataFrame, shares: dict[str, float]) -> str:
@@ -150,7 +157,7 @@ def _card(study: Any, plan: Plan, frame: pd.DataFrame, shares: dict[str, float])
     rows = [[t["trial"], f"{t['value']:.4f}", *(_number(t[name]) for name in plan.space)] for _, t in top.iterrows()]
     weights = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
     return "\n\n".join([
-        f"**Study `{study.study_name}`** of {plan.task}, begun at the settings of `{plan.base}` (trial 0). "
+        f"**Study `{study.study_name}`** of {plan.task}, begun at the settings of `{plan.base}`. "
         "Trials see the validation rows only; the winner is trained again in the run `tuned` below, which is scored "
         "on the test rows once and can be promoted.",
         outcome(study, plan, study.study_name),

@@ -163,7 +163,7 @@ class Pruning:
     """Median pruning, of a whole batch at once: at each rung, whoever is worse than the median ends.
 
     The median is of the best values so far that all trials of the study, in this batch or before, had by that epoch;
-    Optuna's own pruners compare a trial with those before it only. The first trial, the base stage, always goes on.
+    Optuna's own pruners compare a trial with those before it only. The base stage always goes on.
 
     Parameters
     ----------
@@ -175,6 +175,7 @@ class Pruning:
 
     def __init__(self, study: optuna.Study, plan: Plan, trials: Sequence[optuna.Trial]):
         self.study, self.trials, self.pruned = study, trials, set()
+        self.base = {k for k, trial in enumerate(trials) if trial.params == plan.start()}
         self.root = SELECTION[plan.task] == "rmse"  # its loss is the square
         self.rungs = {max(1, round(share * plan.experiment.epochs)) for share in RUNGS} - {plan.experiment.epochs}
         self.best = np.full(len(trials), np.inf)
@@ -196,7 +197,7 @@ class Pruning:
         ]
         if len(known) < ENOUGH:
             return set()
-        ends = {int(k) for k in alive if self.best[k] > np.median(known) and self.trials[k].number > 0}
+        ends = {int(k) for k in alive if self.best[k] > np.median(known)} - self.base
         self.pruned |= ends
         return ends
 
@@ -265,7 +266,7 @@ def table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
     for t in study.get_trials(deepcopy=False):
         if t.state == TrialState.WAITING:
             continue
-        about = {"trial": t.number, "state": t.state.name, "value": t.value}
+        about = {"trial": t.number, "state": t.state.name, "value": t.value, "is_base": t.params == plan.start()}
         point = {name: plan.value(name, value) for name, value in t.params.items()}
         rows.append(
             {**about, **point, "run_id": t.user_attrs.get("run_id", ""), "reason": t.user_attrs.get("error", "")}
