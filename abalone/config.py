@@ -1,4 +1,4 @@
-"""What is trained: one frozen ``Experiment`` per run, read from a flat TOML file and overridden by key."""
+"""What is trained: one frozen object per run, read from a flat TOML file and overridden by key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from abalone.columns import FEATURES
 
@@ -58,6 +58,11 @@ STAGES: dict[str, Stage] = {
         ("task", "learning_rate", "weight_decay", "dropout", "clip", "standardize_target"),
     ),
 }  # fmt: skip
+RINGS = Stage(
+    "beyond the guide",
+    "The whole distribution of rings from all ten features and their ratios, by an ensemble: both tasks in one.",
+    (),
+)
 TUNED = Stage("beyond the guide", "The best settings that a study found, trained again like any stage.", ())
 
 
@@ -67,29 +72,12 @@ def _key(expected: str, *, minimum=-math.inf, maximum=math.inf, choices=None, ab
     return field(metadata={"expected": expected, "choices": choices, **bounds})
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Every setting of one training run; the field names are the keys of ``experiments/*.toml``."""
-
-    task: str = _key("classification (Young or Old) or regression (rings)", choices=("classification", "regression"))
-    features: tuple[str, ...] = _key("input columns, a comma between", choices=FEATURES)
-    hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
-    dropout: float = _key("probability of dropping a hidden unit, from 0 to below 1", minimum=0, maximum=1, below=True)
-    clip: float = _key("limit of a standardised input |z|, from 0 (none) to 1000000", minimum=0, maximum=1_000_000)
-    standardize_target: bool = _key("train a regressor on standardised rings: true or false")
-    learning_rate: float = _key("Adam's first learning rate, above 0 and at most 1", minimum=0, maximum=1, above=True)
-    gamma: float = _key("ExponentialLR's factor per epoch, above 0 and at most 1", minimum=0, maximum=1, above=True)
-    weight_decay: float = _key("L2 penalty in Adam, from 0 to 1", minimum=0, maximum=1)
-    batch_size: int = _key("rows per step, from 1 to 1000000", minimum=1, maximum=1_000_000)
-    epochs: int = _key("passes over the training rows, from 1 to 10000", minimum=1, maximum=10_000)
-    checkpoint: str = _key("epoch to keep: best (validation loss) or last", choices=("best", "last"))
-    seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
-    device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same form")
+class Settings:
+    """What every kind of settings can do: be read, with each value checked, and be written."""
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Experiment:
-        """Build an experiment from typed values or their text; complain about the first key that is wrong.
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Build the settings from typed values or their text; complain about the first key that is wrong.
 
         Raises
         ------
@@ -111,6 +99,46 @@ class Experiment:
         return {f.name: as_text(getattr(self, f.name)) for f in fields(self)}
 
 
+@dataclass(frozen=True)
+class Experiment(Settings):
+    """Every setting of one training run; the field names are the keys of ``experiments/*.toml``."""
+
+    task: str = _key("classification (Young or Old) or regression (rings)", choices=("classification", "regression"))
+    features: tuple[str, ...] = _key("input columns, a comma between", choices=FEATURES)
+    hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
+    dropout: float = _key("probability of dropping a hidden unit, from 0 to below 1", minimum=0, maximum=1, below=True)
+    clip: float = _key("limit of a standardised input |z|, from 0 (none) to 1000000", minimum=0, maximum=1_000_000)
+    standardize_target: bool = _key("train a regressor on standardised rings: true or false")
+    learning_rate: float = _key("Adam's first learning rate, above 0 and at most 1", minimum=0, maximum=1, above=True)
+    gamma: float = _key("ExponentialLR's factor per epoch, above 0 and at most 1", minimum=0, maximum=1, above=True)
+    weight_decay: float = _key("L2 penalty in Adam, from 0 to 1", minimum=0, maximum=1)
+    batch_size: int = _key("rows per step, from 1 to 1000000", minimum=1, maximum=1_000_000)
+    epochs: int = _key("passes over the training rows, from 1 to 10000", minimum=1, maximum=10_000)
+    checkpoint: str = _key("epoch to keep: best (validation loss) or last", choices=("best", "last"))
+    seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
+    device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
+    data: str = _key("uci (the shipped file) or a path to a file of the same form")
+
+
+@dataclass(frozen=True)
+class RingsExperiment(Settings):
+    """Every setting of a run of ``rings``."""
+
+    members: int = _key("networks in the ensemble, from 1 to 1024", minimum=1, maximum=1024)
+    hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
+    learning_rate: float = _key("AdamW's learning rate, above 0 and at most 1", minimum=0, maximum=1, above=True)
+    weight_decay: float = _key("AdamW's decay of weights, not of biases, from 0 to 1", minimum=0, maximum=1)
+    batch_size: int = _key("rows per step, from 1 to 1000000", minimum=1, maximum=1_000_000)
+    epochs: int = _key("passes over the training rows, from 1 to 10000", minimum=1, maximum=10_000)
+    average: float = _key(
+        "decay per step of the moving average of weights, 0 to below 1", minimum=0, maximum=1, below=True
+    )
+    refit: bool = _key("log a model that is trained on the validation rows too: true or false")
+    seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
+    device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
+    data: str = _key("uci (the shipped file) or a path to a file of the same form")
+
+
 def read_toml(stage: str) -> dict[str, Any]:
     """The raw settings of ``experiments/<stage>.toml``."""
     return tomllib.loads(toml_path(stage).read_text(encoding="utf-8"))
@@ -121,9 +149,14 @@ def toml_path(stage: str) -> Path:
     return EXPERIMENTS / f"{stage}.toml"
 
 
-def load(stage: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
+def kind(stage: str) -> type[Experiment] | type[RingsExperiment]:
+    """The kind of settings that a stage has."""
+    return RingsExperiment if stage == "rings" else Experiment
+
+
+def load(stage: str, overrides: Mapping[str, Any] | None = None) -> Experiment | RingsExperiment:
     """Read the settings of ``stage`` and lay ``overrides`` (typed or text) over them."""
-    return Experiment.from_mapping({**read_toml(stage), **(overrides or {})})
+    return kind(stage).from_mapping({**read_toml(stage), **(overrides or {})})
 
 
 def as_text(value: Any) -> str:

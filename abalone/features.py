@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from abalone.columns import FEATURES, MEASUREMENTS, SEXES
 
+LEAST = 5e-4  # of a measurement, in the file's unit: the smallest weight in the shipped file, so that logs are finite
+HEIGHTS = (0.01, 0.26)  # a slip of the pen beyond these: four rows of the shipped file
+LIMIT = 4.0  # standard deviations
+
 
 def encode(frame: pd.DataFrame) -> Tensor:
     """Turn raw rows into the input that every model takes.
@@ -80,3 +84,52 @@ class Prepare(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         z = (x[:, self.index] - self.mean) / self.scale  # [n, d]
         return z.clamp(-self.limit, self.limit)
+
+
+class Derive(nn.Module):
+    """Logarithms and ratios of sizes and weights, standardised and limited; sex as it is.
+
+    The shape of an animal and the shares of its parts tell more of its age than any size does: an old one grows no
+    longer, but its shell grows heavier.
+
+    Shape
+    -----
+    Input [n, 10], output [n, 19], float32.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    outputs = 19
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(self.outputs - len(SEXES)))
+        self.register_buffer("scale", torch.ones(self.outputs - len(SEXES)))
+
+    def fit(self, x_train: Tensor) -> Derive:
+        """Take mean and standard deviation (population) from the training rows, and only from them.
+
+        Parameters
+        ----------
+        x_train : Tensor [n, 10], float32
+        """
+        derived = self._derived(x_train).double()
+        scale = derived.std(0, correction=0)
+        self.mean.copy_(derived.mean(0))
+        self.scale.copy_(scale.masked_fill(scale == 0, 1.0))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = (self._derived(x) - self.mean) / self.scale  # [n, 16]
+        return torch.cat([x[:, : len(SEXES)], z.clamp(-LIMIT, LIMIT)], 1)
+
+    def _derived(self, x: Tensor) -> Tensor:
+        """[n, 16]: sizes and weights as logarithms, density, shape, and what each part is of the whole."""
+        length, diameter, height, whole, *parts = x[:, len(SEXES) :].clamp_min(LEAST).unbind(1)
+        height = height.clamp(*HEIGHTS)
+        shucked, _, shell = parts
+        residual = whole - sum(parts)  # water and blood lost in cutting
+        density = whole / (length * diameter * height)
+        logarithms = [v.log() for v in (length, diameter, height, whole, *parts, density, shell / shucked)]
+        ratios = [diameter / length, height / length, *(part / whole for part in (*parts, residual))]
+        return torch.stack([*logarithms, *ratios, residual], 1)

@@ -25,9 +25,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
-from abalone.columns import CLASS_LABELS, LIMITS, MEASUREMENTS, OUTPUTS, RAW_COLUMNS, SEXES, YEARS_BEFORE_FIRST_RING
+from abalone.columns import (
+    CLASS_LABELS, INTERVAL_OUTPUTS, LIMITS, MEASUREMENTS, RAW_COLUMNS, SEXES, YEARS_BEFORE_FIRST_RING, outputs
+)  # fmt: skip
 from abalone.features import encode
-from abalone.models import build
+from abalone.models import RingDistribution, RingRegressor, build, mean_rings, ring_interval
 
 WEIGHTS = "weights.pt"
 SHIPPED = ("__init__.py", "columns.py", "features.py", "models.py", "serving.py")
@@ -146,8 +148,9 @@ class Scorer:
 
         Returns
         -------
-        DataFrame [n, 2]
-            ``label`` and ``probability_old``, or ``rings`` and ``age_years``.
+        DataFrame [n, 2], or [n, 4]
+            ``label`` and ``probability_old``; or ``rings`` and ``age_years``, of a ring distribution with ``rings_low``
+            and ``rings_high`` too.
 
         Raises
         ------
@@ -156,14 +159,23 @@ class Scorer:
         """
         checked = check(rows)
         x: Tensor = encode(checked)  # [n, 10]
+        network = self.model.distribution if isinstance(self.model, RingRegressor) else self.model
         with torch.inference_mode():
-            output = torch.cat([self.model(part) for part in x.split(ROWS_AT_ONCE)]).double()
+            output = torch.cat([network(part) for part in x.split(ROWS_AT_ONCE)]).double()
         if self.task == "regression":
-            rings = output[:, 0].numpy()
-            return pd.DataFrame({"rings": rings, "age_years": rings + YEARS_BEFORE_FIRST_RING}, index=checked.index)
+            return pd.DataFrame(_rings(network, output), index=checked.index)
         old = output.softmax(1)[:, 1].numpy()
         labels = np.array(CLASS_LABELS, dtype=object)[(old >= 0.5).astype(int)]
         return pd.DataFrame({"label": labels, "probability_old": old}, index=checked.index)
+
+
+def _rings(network: nn.Module, output: Tensor) -> dict[str, np.ndarray]:
+    """Named columns [n] from rings [n, 1], or from the distribution of rings [n, 28]."""
+    distributed = isinstance(network, RingDistribution)
+    rings = (mean_rings(output) if distributed else output[:, 0]).numpy()
+    low_high = ring_interval(output) if distributed else ()
+    interval = {name: end.double().numpy() for name, end in zip(INTERVAL_OUTPUTS, low_high)}
+    return {"rings": rings, "age_years": rings + YEARS_BEFORE_FIRST_RING} | interval
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Scorer:
@@ -171,12 +183,12 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Sc
     return Scorer(Path(path))
 
 
-def signature(task: str):
+def signature(config: Mapping[str, Any]):
     """MLflow signature of the named columns that come out; the head of this file tells why not of what goes in."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    columns = [ColSpec(DataType.string if name == "label" else DataType.double, name) for name in OUTPUTS[task]]
+    columns = [ColSpec(DataType.string if name == "label" else DataType.double, name) for name in outputs(config)]
     return ModelSignature(outputs=Schema(columns))
 
 
@@ -218,7 +230,7 @@ def save_model(
             path,
             mlflow_model=mlflow_model,
             code_paths=[str(package)],
-            signature=signature(config["task"]),
+            signature=signature(config),
             input_example=example[list(RAW_COLUMNS)],
             pip_requirements=requirements(),
             serialization_format="pickle",

@@ -29,7 +29,7 @@ config
 dataset features
 models
 training evaluation plots cards serving
-members studies
+members studies rings explain
 population
 tracking
 selection

@@ -1,0 +1,199 @@
+"""The ring distribution: what an ensemble is, what its probabilities mean, and what they say of animals never seen."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from abalone import config
+from abalone.columns import FEATURES, OLD_FROM_RINGS
+from abalone.dataset import read, split
+from abalone.evaluation import predict
+from abalone.features import Derive, encode
+from abalone.models import THRESHOLDS, RingClassifier, RingDistribution, RingRegressor, mean_rings, ring_interval
+from abalone.rings import fit_rings, targets
+from abalone.training import TrainingDiverged
+
+FRAME = read().frame
+X, RINGS = encode(FRAME), FRAME["Rings"].to_numpy()
+ROWS = split(read(), 0)
+SHORT = {"members": 3, "epochs": 4, "hidden_sizes": "16,16"}
+
+
+def fitted(train: np.ndarray = ROWS.train, x: torch.Tensor = X, **overrides) -> RingDistribution:
+    return fit_rings(config.load("rings", {**SHORT, **overrides}), x, RINGS, train)[0]
+
+
+@pytest.fixture(scope="module")
+def short() -> RingDistribution:
+    """A few small members after a few epochs, which is enough for all that holds of any."""
+    return fitted()
+
+
+@pytest.fixture(scope="module")
+def whole() -> RingDistribution:
+    """The stage as it stands, on the training rows."""
+    return fit_rings(config.load("rings"), X, RINGS, ROWS.train)[0]
+
+
+@torch.no_grad()
+def probabilities(distribution: RingDistribution, x: torch.Tensor = X) -> torch.Tensor:
+    return distribution(x)
+
+
+def member(distribution: RingDistribution, k: int) -> RingDistribution:
+    """One of the ensemble, alone."""
+    alone = RingDistribution(1, [weight.shape[2] for weight in distribution.weights[:-1]])
+    state = {name: value[k : k + 1] if value.ndim == 3 else value for name, value in distribution.state_dict().items()}
+    alone.load_state_dict(state)
+    return alone
+
+
+def test_the_ensemble_is_the_mean_of_its_members(short):
+    each = torch.stack([probabilities(member(short, k)) for k in range(3)])
+    assert torch.allclose(probabilities(short), each.mean(0), atol=1e-6)
+    assert (each[0] - each[1]).abs().max() > 0.01, "each member has weights of its own"
+
+
+def test_a_member_does_not_depend_on_how_many_there_are(short):
+    alone = fitted(members=1)
+    assert torch.allclose(probabilities(alone), probabilities(member(short, 0)), atol=1e-4)
+
+
+def test_more_rings_are_never_more_probable_than_fewer(short):
+    wild = RingDistribution(2, [8])
+    for parameter in wild.parameters():
+        torch.nn.init.normal_(parameter, std=3.0, generator=torch.Generator().manual_seed(0))
+    for distribution in (short, wild):
+        p = probabilities(distribution)
+        assert p.shape == (len(X), 28) and p.min() >= 0 and p.max() <= 1
+        assert (p.diff(dim=1) <= 1e-7).all()
+
+
+def test_both_models_say_what_the_distribution_says(short):
+    p = probabilities(short)
+    old = p[:, list(THRESHOLDS).index(OLD_FROM_RINGS)].double().numpy()
+    with torch.no_grad():
+        logits, rings = RingClassifier(short)(X), RingRegressor(short)(X)
+    assert logits.shape == (len(X), 2) and rings.shape == (len(X), 1) and logits.dtype == rings.dtype == torch.float32
+    assert predict(RingClassifier(short), X) == pytest.approx(old, abs=1e-6)
+    share = -torch.cat([torch.ones(len(X), 1), p, torch.zeros(len(X), 1)], 1).diff(dim=1)  # [n, 29], of 1 to 29 rings
+    assert share[:, OLD_FROM_RINGS - 1 :].sum(1).numpy() == pytest.approx(old, abs=1e-5)
+    mean = (share.double() * torch.arange(1, 30)).sum(1).numpy()
+    assert rings[:, 0].numpy() == pytest.approx(mean, abs=1e-4)
+
+
+def test_what_is_certain_has_finite_logits(short):
+    certain = RingDistribution(1, [4])
+    for sign in (1, -1):
+        torch.nn.init.constant_(certain.biases[-1], 200.0 * sign)
+        logits = RingClassifier(certain)(X[:2])
+        assert logits.isfinite().all() and logits.softmax(1)[0, 1].item() == pytest.approx(float(sign > 0))
+
+
+def at_least(shares: dict[int, float]) -> torch.Tensor:
+    """P(rings >= t) [1, 28] of the share of each number of rings."""
+    return torch.tensor([[sum(share for rings, share in shares.items() if rings >= t) for t in THRESHOLDS]])
+
+
+@pytest.mark.parametrize(
+    "shares, interval",
+    [
+        ({9: 1.0}, (9, 9)),
+        ({1: 1.0}, (1, 1)),
+        ({29: 1.0}, (29, 29)),
+        ({9: 0.1, 10: 0.8, 11: 0.1}, (10, 10)),
+        ({8: 0.19, 9: 0.2, 10: 0.2, 11: 0.2, 12: 0.21}, (9, 12)),
+        ({8: 0.25, 9: 0.5, 20: 0.25}, (8, 20)),
+    ],
+)
+def test_the_interval_of_a_known_distribution(shares, interval):
+    low, high = ring_interval(at_least(shares).double())
+    assert (low.item(), high.item()) == interval
+
+
+def test_targets_are_one_up_to_the_number_of_rings():
+    assert targets(np.array([1, 2, 29])).sum(1).tolist() == [0, 1, 28]
+    assert (mean_rings(targets(RINGS)).numpy() == RINGS).all()
+
+
+def test_rows_outside_training_change_nothing(short):
+    changed = X.clone()
+    changed[np.concatenate([ROWS.val, ROWS.test]), 3:] *= 10
+    again = fitted(x=changed)
+    assert all(torch.equal(a, b) for a, b in zip(short.state_dict().values(), again.state_dict().values()))
+    assert not torch.equal(Derive().fit(X[ROWS.train]).mean, Derive().fit(X).mean)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(short):
+    def bits(distribution):
+        return torch.cat([p.detach().flatten() for p in distribution.parameters()])
+
+    assert torch.equal(bits(fitted()), bits(short))
+    assert not torch.equal(bits(fitted(seed=1)), bits(short))
+
+
+def test_curves_of_watched_rows_leave_the_weights_alone(short):
+    watched, curves = fit_rings(config.load("rings", SHORT), X, RINGS, ROWS.train, ROWS.val)
+    assert set(curves) == {"loss/train", "loss/val"} and all(len(values) == 4 for values in curves.values())
+    assert curves["loss/train"][-1] < curves["loss/train"][0]
+    assert torch.equal(probabilities(watched), probabilities(short))
+
+
+def test_derived_features_are_finite_whatever_is_accepted():
+    rows = torch.zeros(3, len(FEATURES))
+    rows[1, 3:] = 1.0
+    rows[2, 3:] = torch.tensor([8.15, 6.5, 11.3, 28.255, 14.88, 7.6, 10.05])
+    z = Derive().fit(X)(rows)
+    assert z.shape == (3, Derive.outputs) and z.isfinite().all() and z.abs().max() <= 4
+    assert torch.equal(Derive().fit(X)(X)[:, :3], X[:, :3]), "one-hot columns pass as they are"
+
+
+def test_a_diverging_training_says_so():
+    x = X.clone()
+    x[ROWS.train[0], 3] = torch.nan
+    with pytest.raises(TrainingDiverged, match="learning_rate"):
+        fitted(x=x)
+
+
+def heavier_shell(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """The same animals with a heavier shell, which makes the whole heavier by as much; size and flesh stay."""
+    x, shell, whole = x.clone(), FEATURES.index("Shell weight"), FEATURES.index("Whole weight")
+    x[:, whole] += (factor - 1) * x[:, shell]
+    x[:, shell] *= factor
+    return x
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.05, 1.1, 1.2])
+def test_a_heavier_shell_at_equal_size_is_older_on_average(whole, factor):
+    x = X[ROWS.val]
+    before, after = (predict(RingRegressor(whole), rows) for rows in (x, heavier_shell(x, factor)))
+    print(f"x{factor}: {(after - before).mean():+.3f} rings, {(after > before).mean():.1%} of rows older")
+    assert (after - before).mean() > 0
+
+
+@pytest.mark.slow
+def test_the_interval_holds_four_of_five_animals_of_every_validation_fold():
+    """Five folds of the half that is not for test; each fold is predicted by a fit on the other four."""
+    first = np.random.default_rng(0).permutation(np.concatenate([ROWS.train, ROWS.val]))
+    covered = []
+    for fold in np.array_split(first, 5):
+        p = probabilities(fit_rings(config.load("rings"), X, RINGS, np.setdiff1d(first, fold))[0], X[fold])
+        low, high = (end.numpy() for end in ring_interval(p))
+        covered.append((low <= RINGS[fold]) & (RINGS[fold] <= high))
+        assert 0.72 <= covered[-1].mean() <= 0.88, "one fold of 418: four standard errors"
+    print([round(fold.mean(), 3) for fold in covered])
+    assert 0.76 <= np.concatenate(covered).mean() <= 0.84
+
+
+@pytest.mark.slow
+def test_a_fit_takes_at_most_four_seconds_of_one_processor():
+    began = time.process_time()
+    fit_rings(config.load("rings"), X, RINGS, np.concatenate([ROWS.train, ROWS.val]))
+    spent = time.process_time() - began
+    print(f"{spent:.2f} CPU-seconds")
+    assert spent <= 4
