@@ -30,6 +30,7 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a ta
 	python -m benchmarks.bench_training
 	python -m benchmarks.bench_run
 	python -m benchmarks.bench_population
+	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
 
 clean: ## delete the environment and caches, never runs or models
