@@ -14,8 +14,6 @@ import click
 from abalone import config
 
 SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
-TASKS = ("classification", "regression")
-SEARCHED = "learning_rate,gamma,depth,weight_decay"
 
 
 class Interrupted(SystemExit):
@@ -82,26 +80,37 @@ for _stage in config.STAGES:
 
 
 @cli.command("main")
+@click.option(
+    "--trials", type=click.IntRange(0, 100_000), default=32, show_default=True, help="Of each study; 0: none."
+)
+@click.option(
+    "--seeds", type=click.IntRange(0, 1000), default=20, show_default=True, help="Of the report; 0: no report."
+)
 @experiment_options(SHARED_BY_MAIN)
 @run_options
-def all_stages(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
-    """Every stage of the guide in one process, compared in one table."""
+def everything(trials: int, seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any):
+    """The whole guide in one process: stages, tuning, promotion, the guide's claims, one closing table."""
+    if 0 < seeds < 3:
+        raise click.BadParameter(
+            f"{seeds} seeds tell nothing; expected 0 for no report, or 3 or more", param_hint="'--seeds'"
+        )
     experiments = {stage: load(stage, given) for stage in config.STAGES}
-    from abalone import stages
+    from abalone import guide
 
-    stages.run_all(experiments, click.echo, experiment_name=experiment_name, run_name=run_name)
+    names = {"experiment_name": experiment_name, "run_name": run_name}
+    guide.run_all(experiments, click.echo, trials=trials, seeds=seeds, **names)
 
 
 def task_option(default: str | None):
     """Which of the two champions; required without a default."""
-    kinds = (*TASKS, "both")
+    kinds = (*config.TASKS, "both")
     return click.option(
         "--task", type=click.Choice(kinds), default=default, required=not default, show_default=bool(default)
     )
 
 
 def tasks_of(task: str) -> tuple[str, ...]:
-    return TASKS if task == "both" else (task,)
+    return config.TASKS if task == "both" else (task,)
 
 
 def switch(name: str, text: str):
@@ -141,12 +150,17 @@ def rollback(task: str, debug: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--task", type=click.Choice(["auto", *TASKS]), default="auto", help="By default that of the base.")
+@click.option("--task", type=click.Choice(["auto", *config.TASKS]), default="auto", help="By default that of the base.")
 @click.option("--base", type=click.Choice(["auto", *config.STAGES]), default="auto", help="Stage to start from.")
 @click.option("--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many in all.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=0, help="Seconds; 0 for none.", show_default=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
-@click.option("--search", default=SEARCHED, show_default=True, help="Settings of experiments/tune.toml to search.")
+@click.option(
+    "--search",
+    default=",".join(config.SEARCHED),
+    show_default=True,
+    help="Settings of experiments/tune.toml to search.",
+)
 @click.option("--study", help="Name; a known one is continued  [default: a new name]")
 @click.option("--storage", help="Optuna's: a database's URL or a journal's path  [default: studies.journal]")
 @experiment_options(SHARED_BY_MAIN)

@@ -94,24 +94,25 @@ def residuals(rings: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
 
 def comparison(rows: Sequence[Mapping]) -> Figure:
     """Stages side by side: test accuracy of classifiers, test RMSE of regressors, each with its baseline."""
-    tasks = [("classification", "accuracy", "accuracy"), ("regression", "rmse", "RMSE (rings)")]
-    tasks = [task for task in tasks if any(row["task"] == task[0] for row in rows)]
-    figure, axes = _figure("Stages of the guide on the test half", columns=len(tasks), width=9)
-    for axis, (task, name, label) in zip(axes, tasks):
-        shown = [row for row in rows if row["task"] == task]
+    tasks = [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")]
+    tasks = [task for task in tasks if any(f"{task[0]}/test" in row for row in rows)]
+    figure, axes = _figure("Stages on the test half", columns=len(tasks), width=11)
+    for axis, (name, label) in zip(axes, tasks):
+        shown = [row for row in rows if f"{name}/test" in row]
         bars = axis.bar([row["stage"] for row in shown], [row[f"{name}/test"] for row in shown], color=BLUE, width=0.6)
         axis.bar_label(bars, fmt="%.3f")
         axis.axhline(shown[0][f"baseline_{name}/test"], color=RED, linestyle="--", label="baseline")
         axis.set_ylabel(f"{label}, {'higher' if name == 'accuracy' else 'lower'} is better")
+        axis.tick_params(axis="x", labelrotation=20)
         axis.margins(y=0.15)
         axis.legend(loc="lower left")
     return figure
 
 
-def _figure(title: str, columns: int = 1, width: float = 7, height: float = 4):
+def _figure(title: str, columns: int = 1, width: float = 7, height: float = 4, rows: int = 1):
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
@@ -211,3 +212,52 @@ def _scale(label: str, raw: Sequence[float]) -> np.ndarray:
     """0 to 1 from the smallest to the largest, by orders of magnitude where that is how they are searched."""
     heights = np.log10(np.maximum(raw, 1e-6)) if label in LOGARITHMIC else np.asarray(raw, dtype=float)
     return (heights - heights.min()) / (np.ptp(heights) or 1.0)
+
+
+def loss_curves(metrics: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Loss of each split by epoch, as far as it was watched."""
+    figure, (axis,) = _figure(title)
+    for part, colour in SPLIT_COLOURS.items():
+        if values := metrics.get(f"loss/{part}"):
+            axis.plot(range(1, len(values) + 1), values, color=colour, label=part)
+    axis.set(xlabel="epoch", ylabel="loss (nats, summed over the thresholds)")
+    axis.legend()
+    return figure
+
+
+def reliability_diagram(bins: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Share of Old against probability of Old in bins [bins, 3] of mean probability, share and rows, by split."""
+    figure, (axis,) = _figure(title, width=5, height=5)
+    axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
+    for part, found in bins.items():
+        said, share, rows = found.T
+        error = 1.96 * np.sqrt(np.maximum(said * (1 - said), 0) / rows)
+        axis.errorbar(said, share, yerr=error, fmt="o-", color=SPLIT_COLOURS[part], capsize=3, label=part)
+    axis.set(xlabel="probability of Old", ylabel="share of Old (bars: 95 % of chance)", xlim=(0, 1), ylim=(0, 1))
+    axis.legend(loc="upper left")
+    return figure
+
+
+def permutation_importance(rises: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Figure:
+    """Mean rise of each loss (label to column to [repeats]) when a column is shuffled, with its standard deviation."""
+    figure, axes = _figure(title, columns=len(rises), width=9)
+    for axis, (label, columns) in zip(axes, rises.items()):
+        names = sorted(columns, key=lambda name: columns[name].mean())
+        means, deviations = ([f(columns[name]) for name in names] for f in (np.mean, np.std))
+        axis.barh(names, means, xerr=deviations, color=BLUE, capsize=3)
+        axis.set(xlabel=label)
+    return figure
+
+
+def partial_dependence(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Mean predicted age along each measurement (values, years), the others as they are."""
+    figure, axes = _figure(title, columns=4, rows=2, width=11, height=5.5)
+    for axis, (name, (values, years)) in zip(axes, curves.items()):
+        axis.plot(values, years, color=BLUE)
+        axis.set(xlabel=f"{name} ({'g' if 'weight' in name else 'mm'} / 200)")
+        axis.sharey(axes[0])
+    for axis in axes[::4]:
+        axis.set_ylabel("predicted age (years)")
+    for axis in axes[len(curves) :]:
+        axis.remove()
+    return figure

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from abalone import plots, registry, tracking
+from abalone import plots, tracking
 from abalone.cards import TABLE_HEADER, markdown_table, run_card, stage_rows
-from abalone.config import STAGES, TUNED, Experiment, UserError
+from abalone.config import STAGES, TUNED, Experiment
 from abalone.dataset import Split, is_old, read, split
 from abalone.evaluation import baseline, predict, scores
 from abalone.features import encode
@@ -82,67 +82,9 @@ def run_single(stage: str, experiment: Experiment, say: Callable[[str], None], *
     return result
 
 
-def run_all(experiments: Mapping[str, Experiment], say: Callable[[str], None], **run_options: Any) -> list[Result]:
-    """Run every stage as a nested run of one parent, compare them there, and promote the best.
-
-    A stage that fails is reported and the others go on; the parent then fails too.
-
-    Parameters
-    ----------
-    experiments : mapping of stage to Experiment
-        In the order of the guide.
-    say : callable
-        Takes a line of progress.
-    **run_options
-        ``experiment_name`` and ``run_name`` of the parent.
-
-    Raises
-    ------
-    UserError
-        At the end, naming the stages that failed.
-    """
-    with tracking.run("guide", {"stage": "main"}, **run_options) as run_id:
-        results = [_try_stage(stage, experiment, say) for stage, experiment in experiments.items()]
-        table = markdown_table(TABLE_HEADER, stage_rows(results))
-        done = [{"stage": r.stage, "task": r.task, **r.metrics} for r in results if not r.error]
-        frame = pd.DataFrame(stage_rows(results), columns=TABLE_HEADER)
-        figures = {"comparison.png": plots.comparison(done)} if done else {}
-        tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})
-        tracking.log_tags(
-            run_id, tags | {"mlflow.note.content": f"Every stage of the guide, scored on the test half.\n\n{table}"}
-        )
-        say(f"\n{table}\n")
-        for task in sorted({result.task for result in results if not result.error}):
-            _promote(task, say)
-        say(f"\n{tracking.how_to_browse(run_id)}")
-        if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
-            raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
-    return results
-
-
 def to_toml(experiment: Experiment) -> str:
     """The settings as a TOML file that ``config.load`` reads back."""
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(experiment).items())
-
-
-def _try_stage(stage: str, experiment: Experiment, say: Callable[[str], None]) -> Result:
-    began = time.perf_counter()
-    try:
-        result = run_stage(stage, experiment, nested=True)
-    except Exception as error:
-        result = Result(stage, experiment.task, time.perf_counter() - began, error=str(error))
-    name = "accuracy" if experiment.task == "classification" else "rmse"
-    outcome = f"FAILED: {result.error}" if result.error else f"{name}/test {result.metrics[f'{name}/test']:.4f}"
-    say(f"{stage:<11} {outcome}  ({result.seconds:.1f} s)")
-    return result
-
-
-def _promote(task: str, say: Callable[[str], None]) -> None:
-    """Let the best run of the experiment become champion; too weak a one is no failure of the stages."""
-    try:
-        registry.promote((task,), say, run_name=f"promote {task}", nested=True)
-    except registry.NoCandidate as error:
-        say(f"No promotion: {error}")
 
 
 def _final_metrics(task: str, rings, train, parts, predicted) -> dict[str, float]:

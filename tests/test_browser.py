@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from abalone import config, stages
+from abalone import config, guide
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -53,7 +53,7 @@ def page(address: str, folder: Path) -> str:
 def test_a_stranger_sees_what_was_tried_and_what_came_out(ui, own_folder):
     said: list[str] = []
     experiments = {name: config.load(name, {"epochs": 2}) for name in ("classify", "regress")}
-    classify, _ = stages.run_all(experiments, said.append)
+    classify, _ = guide.run_all(experiments, said.append)
     # The address that the command prints, on the port of this test.
     path, query = said[-1].split("http://127.0.0.1:5000/")[1].split()[0].split("?")
     parent = page(f"{ui}{path}?{query}", own_folder)

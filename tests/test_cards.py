@@ -76,6 +76,13 @@ def test_stage_rows_of_both_tasks_and_of_a_failure():
     assert all(len(row) == len(TABLE_HEADER) for row in stage_rows(results))
 
 
+def test_the_closing_table_ends_with_the_baselines_and_the_guides_own_figures():
+    results = [SimpleNamespace(stage="classify", metrics=final("classification", 0.75, 0.5), seconds=3.0)]
+    *_, baseline, guide = closing_rows(results)
+    assert baseline == ("baseline", "0.5000", "–", "0.5000", "–", "–")
+    assert guide[0] == "the guide" and guide[3] == "0.72"
+
+
 def test_a_markdown_table_is_aligned_in_its_source():
     source = markdown_table(("stage", "RMSE"), [("classify", "–"), ("x", "2.5000")])
     assert source.splitlines() == [

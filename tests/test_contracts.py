@@ -36,6 +36,7 @@ selection
 registry tuning scoring report
 stages
 tune_stage
+guide
 cli
 __main__
 """

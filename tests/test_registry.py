@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, environment, mlflow_run
 from mlflow.tracking import MlflowClient
 
-from abalone import config, registry, selection, stages, tracking
+from abalone import config, guide, registry, selection, stages, tracking
 from abalone.columns import RAW_COLUMNS
 from abalone.config import UserError
 from abalone.dataset import SHIPPED, is_old, read, split
@@ -416,7 +416,7 @@ def test_two_real_promotions_at_once_leave_the_better(client, attempt):
 def test_main_ends_with_a_promotion(client):
     told = []
     experiments = {name: config.load(name, {"epochs": 3}) for name in ("encode", "regress")}
-    stages.run_all(experiments, told.append)
+    guide.run_all(experiments, told.append)
     assert {model.name: set(model.aliases) for model in client.search_registered_models()} == {
         name: {"champion"} for name in REGISTERED.values()
     }
@@ -428,7 +428,7 @@ def test_main_ends_with_a_promotion(client):
 def test_main_with_models_too_weak_to_promote_still_succeeds(client):
     told = []
     naive = config.load("regress", {"epochs": 1, "learning_rate": 1e-6})
-    stages.run_all({"regress": naive}, told.append)
+    guide.run_all({"regress": naive}, told.append)
     assert any(line.startswith("No promotion: no candidate for regression") for line in told)
     assert not client.search_registered_models()
 

@@ -11,7 +11,7 @@ import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
-from abalone import config, processes, stages
+from abalone import config, guide, processes, stages
 from abalone.config import UserError
 from abalone.dataset import SHIPPED, read, split
 from abalone.training import SPLITS, TrainingDiverged
@@ -185,7 +185,7 @@ def test_main_goes_on_past_a_failed_stage_and_then_fails(store, monkeypatch):
     said = []
     experiments = {stage: config.load(stage, {"epochs": 2}) for stage in ("classify", "dropout", "regress")}
     with pytest.raises(UserError, match="1 of 3 stages failed: dropout"):
-        stages.run_all(experiments, said.append)
+        guide.run_all(experiments, said.append)
     runs = MlflowClient().search_runs([mlflow.set_experiment("abalone").experiment_id])
     status = {r.info.run_name: r.info.status for r in runs}
     promotions = {f"promote {task}": "FINISHED" for task in ("classification", "regression")}

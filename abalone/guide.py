@@ -1,0 +1,101 @@
+"""The whole guide in one go: every stage, what goes beyond it, the champions, the claims, one closing table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from abalone import plots, registry, report, tracking, tuning
+from abalone.cards import CLOSING_NOTE, TABLE_HEADER, closing_rows, markdown_table
+from abalone.config import SEARCHED, TASKS, Experiment, UserError
+from abalone.stages import Result, run_stage
+from abalone.studies import Plan, read_space
+from abalone.tune_stage import BASES, Where, run_tune
+
+Say = Callable[[str], None]
+
+
+def run_all(
+    experiments: Mapping[str, Experiment], say: Say, *, trials: int = 0, seeds: int = 0, **run_options: Any
+) -> list[Result]:
+    """Run every stage as a nested run of one parent, tune, promote the best, and compare everything.
+
+    What fails is reported and the others go on; the parent then fails too.
+
+    Parameters
+    ----------
+    experiments : mapping of stage to Experiment
+        In the order of the guide.
+    say : callable
+        Takes a line of progress.
+    trials : int
+        Of each task's study; 0 for none.
+    seeds : int
+        Of the report on the guide's claims; 0 for none.
+    **run_options
+        ``experiment_name`` and ``run_name`` of the parent.
+
+    Raises
+    ------
+    UserError
+        At the end, naming what failed.
+    """
+    jobs = {stage: partial(run_stage, stage, experiment) for stage, experiment in experiments.items()}
+    if trials:
+        jobs |= {f"tuned {BASES[task]}": partial(_tune, experiments[BASES[task]], trials, say) for task in TASKS}
+    with tracking.run("guide", {"stage": "main"}, **run_options) as run_id:
+        results = [_attempt(name, job, say) for name, job in jobs.items()]
+        for task in TASKS:
+            if any(not result.error and task in result.task for result in results):
+                _promote(task, say)
+        if seeds:
+            report.run_report(experiments, seeds, say, nested=True)
+        table = _close(run_id, results)
+        say(f"\n{table}\n\n{tracking.how_to_browse(run_id)}")
+        if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
+            raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
+    return results
+
+
+def _attempt(name: str, job: Callable[..., Result], say: Say) -> Result:
+    began = time.perf_counter()
+    try:
+        result = replace(job(nested=True), stage=name)
+        shown = {score: result.metrics.get(f"{score}/test") for score in ("accuracy", "rmse")}
+        outcome = ", ".join(f"{score}/test {value:.4f}" for score, value in shown.items() if value is not None)
+    except Exception as error:
+        result, outcome = Result(name, "", 0.0, error=str(error)), f"FAILED: {error}"
+    seconds = time.perf_counter() - began
+    say(f"{name:<16} {outcome}  ({seconds:.1f} s)")
+    return replace(result, seconds=seconds)
+
+
+def _tune(experiment: Experiment, trials: int, say: Say, **run_options: Any) -> Result:
+    plan = Plan(BASES[experiment.task], experiment, read_space(SEARCHED))
+    return run_tune(plan, Where(), tuning.Limits(trials), say, **run_options)
+
+
+def _promote(task: str, say: Say) -> None:
+    """Let the best run of the experiment become champion; too weak a one is no failure of the stages."""
+    try:
+        registry.promote((task,), say, run_name=f"promote {task}", nested=True)
+    except registry.NoCandidate as error:
+        say(f"No promotion: {error}")
+
+
+def _close(run_id: str, results: list[Result]) -> str:
+    """Write the closing table, and a figure of it, to the run of all; return the table."""
+    rows = closing_rows(results)
+    table = markdown_table(TABLE_HEADER, rows) + f"\n\n{CLOSING_NOTE}"
+    done = [{"stage": r.stage, "task": r.task, **r.metrics} for r in results if not r.error]
+    figures = {"comparison.png": plots.comparison(done)} if done else {}
+    frame = pd.DataFrame(rows, columns=TABLE_HEADER)
+    tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})
+    tags["mlflow.note.content"] = f"Every stage of the guide, and what goes beyond it, on the test half.\n\n{table}"
+    tracking.log_tags(run_id, tags)
+    return table
