@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from abalone.cards import HEADLINES, TABLE_HEADER, markdown_table, run_card, stage_rows
+from abalone.cards import HEADLINES, TABLE_HEADER, closing_rows, markdown_table, run_card, stage_rows
 from abalone.config import STAGES, load
 
 EPOCHS = {"best_epoch": 31, "reported_epoch": 50}
