@@ -31,11 +31,11 @@ def cli() -> None:
 
 
 def experiment_options(names: tuple[str, ...], stage: str | None = None):
-    """Give a command an option per key of ``Experiment``; with a stage, show its TOML values as defaults."""
-    defaults = config.read_toml(stage) if stage else {}
+    """Give a command an option per key of its settings; with a stage, show its TOML values as defaults."""
+    defaults, kind = config.read_toml(stage) if stage else {}, config.kind(stage)
 
     def decorate(command):
-        for spec in reversed([f for f in fields(config.Experiment) if f.name in names]):
+        for spec in reversed([f for f in fields(kind) if f.name in names]):
             default = f"  [default: {config.as_text(defaults[spec.name])}]" if defaults else ""
             option = f"--{spec.name.replace('_', '-')}"
             command = click.option(option, spec.name, metavar="VALUE", help=spec.metadata["expected"] + default)(
@@ -53,7 +53,7 @@ def run_options(command):
     return click.option("--experiment-name", help="MLflow experiment  [default: abalone]")(command)
 
 
-def load(stage: str, given: dict[str, Any]) -> config.Experiment:
+def load(stage: str, given: dict[str, Any]) -> Any:
     """The settings of a stage with the given options over them; a wrong one is a usage error."""
     try:
         return config.load(stage, {key: value for key, value in given.items() if value is not None})
@@ -79,6 +79,16 @@ for _stage in config.STAGES:
     stage_command(_stage)
 
 
+@cli.command("rings", help=f"{config.RINGS.teaches} ({config.RINGS.guide.capitalize()}.)")
+@experiment_options(tuple(f.name for f in fields(config.RingsExperiment)), "rings")
+@run_options
+def rings(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
+    experiment = load("rings", given)
+    from abalone import rings_stage
+
+    rings_stage.run_single(experiment, click.echo, experiment_name=experiment_name, run_name=run_name)
+
+
 @cli.command("main")
 @click.option(
     "--trials", type=click.IntRange(0, 100_000), default=32, show_default=True, help="Of each study; 0: none."
@@ -95,10 +105,12 @@ def everything(trials: int, seeds: int, experiment_name: str | None, run_name: s
             f"{seeds} seeds tell nothing; expected 0 for no report, or 3 or more", param_hint="'--seeds'"
         )
     experiments = {stage: load(stage, given) for stage in config.STAGES}
+    # Its epochs are steps of another method, and its own.
+    rings = load("rings", {key: value for key, value in given.items() if key != "epochs"})
     from abalone import guide
 
     names = {"experiment_name": experiment_name, "run_name": run_name}
-    guide.run_all(experiments, click.echo, trials=trials, seeds=seeds, **names)
+    guide.run_all(experiments, click.echo, rings=rings, trials=trials, seeds=seeds, **names)
 
 
 def task_option(default: str | None):

@@ -151,7 +151,7 @@ def toml_path(stage: str) -> Path:
     return EXPERIMENTS / f"{stage}.toml"
 
 
-def kind(stage: str) -> type[Experiment] | type[RingsExperiment]:
+def kind(stage: str | None) -> type[Experiment] | type[RingsExperiment]:
     """The kind of settings that a stage has."""
     return RingsExperiment if stage == "rings" else Experiment
 

@@ -118,3 +118,25 @@ def _row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarr
     tiny = np.finfo(float).eps
     p = np.clip(predicted, tiny, 1 - tiny)
     return -np.log(np.where(is_old(rings) == 1, p, 1 - p))
+
+
+def reliability(old: np.ndarray, probability: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Mean probability, share of Old, and rows, in bins of equal width that hold any rows; [bins, 3]."""
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    groups = [place == i for i in range(bins)]
+    return np.array([(probability[g].mean(), old[g].mean(), g.sum()) for g in groups if g.any()])
+
+
+def calibration_error(old: np.ndarray, probability: np.ndarray) -> float:
+    """Expected calibration error: mean distance of probability and share over the bins of ``reliability``.
+
+    Source: Guo et al. (2017), On Calibration of Modern Neural Networks. Even a perfect model has one above 0, the
+    more so the fewer the rows.
+    """
+    said, share, rows = reliability(old, probability).T
+    return float((np.abs(said - share) * rows).sum() / rows.sum())
+
+
+def coverage(rings: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Share of rows whose number of rings lies in its interval, ends included."""
+    return float(((low <= rings) & (rings <= high)).mean())

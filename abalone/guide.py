@@ -12,7 +12,8 @@ import pandas as pd
 
 from abalone import plots, registry, report, tracking, tuning
 from abalone.cards import CLOSING_NOTE, TABLE_HEADER, closing_rows, markdown_table
-from abalone.config import SEARCHED, TASKS, Experiment, UserError
+from abalone.config import SEARCHED, TASKS, Experiment, RingsExperiment, UserError
+from abalone.rings_stage import run_rings
 from abalone.stages import Result, run_stage
 from abalone.studies import Plan, read_space
 from abalone.tune_stage import BASES, Where, run_tune
@@ -21,7 +22,13 @@ Say = Callable[[str], None]
 
 
 def run_all(
-    experiments: Mapping[str, Experiment], say: Say, *, trials: int = 0, seeds: int = 0, **run_options: Any
+    experiments: Mapping[str, Experiment],
+    say: Say,
+    *,
+    rings: RingsExperiment | None = None,
+    trials: int = 0,
+    seeds: int = 0,
+    **run_options: Any,
 ) -> list[Result]:
     """Run every stage as a nested run of one parent, tune, promote the best, and compare everything.
 
@@ -33,6 +40,8 @@ def run_all(
         In the order of the guide.
     say : callable
         Takes a line of progress.
+    rings : RingsExperiment, optional
+        Settings of the stage beyond the guide, after its stages.
     trials : int
         Of each task's study; 0 for none.
     seeds : int
@@ -46,6 +55,8 @@ def run_all(
         At the end, naming what failed.
     """
     jobs = {stage: partial(run_stage, stage, experiment) for stage, experiment in experiments.items()}
+    if rings:
+        jobs["rings"] = partial(run_rings, rings)
     if trials:
         jobs |= {f"tuned {BASES[task]}": partial(_tune, experiments[BASES[task]], trials, say) for task in TASKS}
     with tracking.run("guide", {"stage": "main"}, **run_options) as run_id:
@@ -92,7 +103,7 @@ def _close(run_id: str, results: list[Result]) -> str:
     """Write the closing table, and a figure of it, to the run of all; return the table."""
     rows = closing_rows(results)
     table = markdown_table(TABLE_HEADER, rows) + f"\n\n{CLOSING_NOTE}"
-    done = [{"stage": r.stage, "task": r.task, **r.metrics} for r in results if not r.error]
+    done = [{"stage": r.stage, "task": task, **r.metrics} for r in results for task in TASKS if task in r.task]
     figures = {"comparison.png": plots.comparison(done)} if done else {}
     frame = pd.DataFrame(rows, columns=TABLE_HEADER)
     tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})

@@ -127,6 +127,8 @@ def _crown(decision: Decision, run_id: str) -> Decision:
     client, best, task = MlflowClient(), decision.challenger, decision.task
     name, metric = REGISTERED[task], SELECTION[task]
     _describe(client, task)
+    config, metrics = client.get_logged_model(best.model_id).params, client.get_run(best.run_id).data.metrics
+    config = {**config, "task": task}
     tags = {
         "metric": metric,
         "score": repr(best.score),
@@ -135,10 +137,10 @@ def _crown(decision: Decision, run_id: str) -> Decision:
         f"baseline_{metric}/val": f"{best.baseline:.5f}",
         "dataset": best.dataset,
         "split": best.split,
-        "signature": cards.signature_text(task),
+        "signature": cards.signature_text(config),
         "promotion_run": run_id,
     }
-    card = cards.version_card(decision, metric, run_id)
+    card = cards.version_card(decision, metric, run_id, metrics, config)
     registered = client.create_model_version(
         name, f"models:/{best.model_id}", best.run_id, tags, description=card, model_id=best.model_id
     )
@@ -217,7 +219,7 @@ def _elsewhere(tasks: Sequence[str]) -> str:
     names = {e.experiment_id: e.name for e in pages(client.search_experiments)}
     told = []
     for task in tasks:
-        query = f"tags.task = '{task}' and attributes.status = 'FINISHED' and metrics.`{SELECTION[task]}/val` >= 0"
+        query = f"tags.task LIKE '%{task}%' and attributes.status = 'FINISHED' and metrics.`{SELECTION[task]}/val` >= 0"
         runs = Counter(names[run.info.experiment_id] for run in pages(client.search_runs, list(names), query))
         some = ", ".join(f"{name} ({count} runs)" for name, count in runs.most_common())
         told.append(f"{task} runs are in: {some or 'no experiment; train one first'}")

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from abalone.columns import OLD_FROM_RINGS
 from abalone.config import RingsExperiment
-from abalone.models import THRESHOLDS, RingDistribution
+from abalone.models import THRESHOLDS, RingDistribution, mean_rings, ring_interval
 from abalone.training import Adam, _leave_compiler_out, check_finite, cpu_settings, find_device
 
 BETAS = (0.9, 0.98)
@@ -141,3 +142,23 @@ def _loss(distribution: RingDistribution, z: Tensor, y: Tensor) -> float:
         logits = distribution.logits(rows.expand(k, -1, -1))
         total += F.binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
     return float(total) / (k * len(z))
+
+
+@torch.inference_mode()
+def answer(distribution: RingDistribution, x: Tensor) -> dict[str, np.ndarray]:
+    """All that a distribution says of rows [n, 10], float64 [n] each.
+
+    Returns
+    -------
+    dict
+        ``probability_old``; ``predicted_rings``, the mean; ``rings_low`` and ``rings_high``, the ends of the interval.
+    """
+    probabilities = distribution(x).double()
+    low, high = ring_interval(probabilities)
+    said = {
+        "probability_old": probabilities[:, THRESHOLDS.index(OLD_FROM_RINGS)],
+        "predicted_rings": mean_rings(probabilities),
+        "rings_low": low.double(),
+        "rings_high": high.double(),
+    }
+    return {name: values.numpy() for name, values in said.items()}

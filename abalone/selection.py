@@ -139,7 +139,7 @@ def _candidates(task: str, experiment_id: str) -> list[Candidate]:
         if str(model.status) == "READY"
     }
     found = []
-    for run in pages(client.search_runs, [experiment_id], f"tags.task = '{task}'"):
+    for run in pages(client.search_runs, [experiment_id], f"tags.task LIKE '%{task}%'"):
         tags, metrics, info = run.data.tags, run.data.metrics, run.info
         found.append(
             Candidate(

@@ -26,7 +26,14 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
 from abalone.columns import (
-    CLASS_LABELS, INTERVAL_OUTPUTS, LIMITS, MEASUREMENTS, RAW_COLUMNS, SEXES, YEARS_BEFORE_FIRST_RING, outputs
+    CLASS_LABELS,
+    INTERVAL_OUTPUTS,
+    LIMITS,
+    MEASUREMENTS,
+    RAW_COLUMNS,
+    SEXES,
+    YEARS_BEFORE_FIRST_RING,
+    outputs,
 )  # fmt: skip
 from abalone.features import encode
 from abalone.models import RingDistribution, RingRegressor, build, mean_rings, ring_interval

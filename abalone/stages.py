@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from abalone import plots, tracking
 from abalone.cards import TABLE_HEADER, markdown_table, run_card, stage_rows
-from abalone.config import STAGES, TUNED, Experiment
+from abalone.config import STAGES, TUNED, Experiment, Settings
 from abalone.dataset import Split, is_old, read, split
 from abalone.evaluation import baseline, predict, scores
 from abalone.features import encode
+from abalone.selection import PREDICTED
 from abalone.training import fit
 
 
@@ -55,15 +57,20 @@ def run_stage(stage: str, experiment: Experiment, base: str | None = None, **run
         model, history = fit(experiment, x, rings, rows)
         parts = {part: getattr(rows, part) for part in ("val", "test")}
         predicted = {part: predict(model, x[index]) for part, index in parts.items()}
-        final = _final_metrics(experiment.task, rings, rows.train, parts, predicted)
-        final |= {"best_epoch": history.best_epoch, "reported_epoch": history.reported_epoch}
-        params, config = experiment.as_text(), _model_config(experiment)
+        final = {"best_epoch": history.best_epoch, "reported_epoch": history.reported_epoch}
+        for part, index in parts.items():
+            final |= final_metrics(experiment.task, part, rings[index], predicted[part], rings[rows.train])
+        params, config, column = experiment.as_text(), _model_config(experiment), PREDICTED[experiment.task]
         model_id = tracking.log_model(model, config, dataset.frame.iloc[rows.train[:3]], params)
         table_tag = tracking.log_files(
             run_id,
-            texts={"experiment.toml": to_toml(experiment), "command.txt": _command(base or stage, params)},
-            figures=_figures(stage, experiment, history, rings[rows.test], predicted["test"]),
-            tables=_tables(dataset.frame, experiment.task, parts, predicted),
+            texts={"experiment.toml": to_toml(experiment), "command.txt": command(base or stage, params)},
+            figures={"curves.png": plots.training_curves(history.metrics, history.best_epoch, stage)}
+            | prediction_figures(experiment.task, rings[rows.test], predicted["test"], stage),
+            tables={
+                f"predictions/{part}.json": prediction_table(dataset.frame, index, {column: predicted[part]})
+                for part, index in parts.items()
+            },
         )
         tracking.log_dataset(run_id, dataset, {"train": rows.train, "validation": rows.val, "test": rows.test})
         previous = _previous(run_id, base or _before(stage), experiment, rows)
@@ -82,36 +89,34 @@ def run_single(stage: str, experiment: Experiment, say: Callable[[str], None], *
     return result
 
 
-def to_toml(experiment: Experiment) -> str:
+def to_toml(experiment: Settings) -> str:
     """The settings as a TOML file that ``config.load`` reads back."""
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(experiment).items())
 
 
-def _final_metrics(task: str, rings, train, parts, predicted) -> dict[str, float]:
-    final = {}
-    for part, index in parts.items():
-        final |= {f"{name}/{part}": value for name, value in scores(task, rings[index], predicted[part]).items()}
-        plain = baseline(task, rings[train], rings[index])
-        final |= {f"baseline_{name}/{part}": value for name, value in plain.items()}
-    return final
+def final_metrics(
+    task: str, part: str, rings: np.ndarray, predicted: np.ndarray, rings_known: np.ndarray
+) -> dict[str, float]:
+    """Scores of a part of the split and, as ``baseline_...``, those of knowing nothing but ``rings_known``."""
+    plain = baseline(task, rings_known, rings)
+    found = {f"{name}/{part}": value for name, value in scores(task, rings, predicted).items()}
+    return found | {f"baseline_{name}/{part}": value for name, value in plain.items()}
 
 
-def _figures(stage: str, experiment: Experiment, history, rings, predicted) -> dict[str, Any]:
-    figures = {"curves.png": plots.training_curves(history.metrics, history.best_epoch, stage)}
-    if experiment.task == "classification":
+def prediction_figures(task: str, rings: np.ndarray, predicted: np.ndarray, title: str) -> dict[str, Any]:
+    """The figures of a task's predictions of the test rows, by file name."""
+    if task == "classification":
         old = is_old(rings)
-        figures["roc.png"] = plots.roc_curve(old, predicted, stage)
-        figures["confusion.png"] = plots.confusion_matrix(old, predicted, stage)
-    else:
-        figures["predicted_actual.png"] = plots.predicted_actual(rings, predicted, stage)
-        figures["residuals.png"] = plots.residuals(rings, predicted, stage)
-    return figures
+        roc, confusion = plots.roc_curve(old, predicted, title), plots.confusion_matrix(old, predicted, title)
+        return {"roc.png": roc, "confusion.png": confusion}
+    scatter, residuals = plots.predicted_actual(rings, predicted, title), plots.residuals(rings, predicted, title)
+    return {"predicted_actual.png": scatter, "residuals.png": residuals}
 
 
-def _tables(frame: pd.DataFrame, task: str, parts, predicted) -> dict[str, pd.DataFrame]:
-    name = "probability_old" if task == "classification" else "predicted_rings"
-    scored = {part: frame.iloc[index].assign(**{name: predicted[part].round(9)}) for part, index in parts.items()}
-    return {f"predictions/{part}.json": rows.rename_axis("row").reset_index() for part, rows in scored.items()}
+def prediction_table(frame: pd.DataFrame, rows: np.ndarray, predicted: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The data of ``rows``, their numbers, and named predictions beside them."""
+    columns = {name: values.round(9) for name, values in predicted.items()}
+    return frame.iloc[rows].assign(**columns).rename_axis("row").reset_index()
 
 
 def _model_config(experiment: Experiment) -> dict[str, Any]:
@@ -119,7 +124,8 @@ def _model_config(experiment: Experiment) -> dict[str, Any]:
     return {k: list(v) if isinstance(v := getattr(experiment, k), tuple) else v for k in keys}
 
 
-def _command(stage: str, params: Mapping[str, str]) -> str:
+def command(stage: str, params: Mapping[str, str]) -> str:
+    """The command that repeats a run."""
     options = " ".join(f"-P {key}={shlex.quote(value)}" for key, value in params.items())
     return f"mlflow run . -e {stage} {options}\n"
 

@@ -102,7 +102,7 @@ def log_stage(
     curves: Mapping[str, Sequence[float]],
     final: Mapping[str, float],
     tags: Mapping[str, str],
-    model_id: str,
+    model_id: str | None = None,
 ) -> None:
     """Write parameters, tags, curves and final scores of a run.
 
@@ -119,12 +119,17 @@ def log_stage(
         metric's last value and some names (``accuracy/test``) are curves too.
     tags : mapping
         More tags.
-    model_id : str
+    model_id : str, optional
         The logged model that the final scores belong to.
     """
     known = MlflowClient().get_run(run_id).data.params
     missing = {key: value for key, value in params.items() if key not in known}
     _log(run_id, missing, curves, final, tags, model_id)
+
+
+def log_scores(run_id: str, scores: Mapping[str, float], model_id: str) -> None:
+    """Write scores of one of a run's models."""
+    _log(run_id, {}, {}, scores, {}, model_id)
 
 
 def _log(run_id: str, params, curves, final, tags, model_id: str | None = None) -> None:
@@ -212,13 +217,15 @@ def log_files(run_id: str, *, texts: Mapping[str, str], figures: Mapping[str, An
     return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
 
 
-def log_model(model: Any, config: Mapping[str, Any], example: Any, params: Mapping[str, str]) -> str:
+def log_model(
+    model: Any, config: Mapping[str, Any], example: Any, params: Mapping[str, str], name: str = "model"
+) -> str:
     """Log ``model`` with both flavors under the active run; return its id."""
     from mlflow.models import Model
 
     info = Model.log(
         artifact_path=None,
-        name="model",
+        name=name,
         flavor=serving,
         model=model,
         config=config,

@@ -35,7 +35,7 @@ tracking
 selection
 registry tuning scoring report
 stages
-tune_stage
+tune_stage rings_stage
 guide
 cli
 __main__
@@ -53,18 +53,18 @@ def text_options(command: str) -> dict[str, click.Option]:
 
 
 def test_every_stage_is_an_entry_point_an_experiment_and_a_command():
-    for stage in config.STAGES:
+    for stage in (*config.STAGES, "rings"):
         assert stage in ENTRY_POINTS and stage in cli.commands
-    assert {path.stem for path in (ROOT / "experiments").glob("*.toml")} >= set(config.STAGES)
+    assert {path.stem for path in (ROOT / "experiments").glob("*.toml")} >= {*config.STAGES, "rings"}
     assert set(ENTRY_POINTS) == set(cli.commands)
 
 
-@pytest.mark.parametrize("stage", config.STAGES)
+@pytest.mark.parametrize("stage", [*config.STAGES, "rings"])
 def test_mlproject_experiment_and_command_name_the_same_keys_with_the_same_defaults(stage):
     declared = {name: str(spec["default"]) for name, spec in ENTRY_POINTS[stage]["parameters"].items()}
     kept = config.load(stage)
     assert config.load(stage, declared) == kept
-    assert list(declared) == [f.name for f in fields(config.Experiment)] == list(config.read_toml(stage))
+    assert list(declared) == [f.name for f in fields(config.kind(stage))] == list(config.read_toml(stage))
     options = text_options(stage)
     assert set(options) == {*declared, "run_name", "experiment_name"}
     for name, value in kept.as_text().items():
