@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/.installed $(if $(MLFLOW_TRACKING_URI),,mlflow.db) ## install if needed, then run every stage of the guide as tracked runs
 	mlflow run . --env-manager local --experiment-name abalone
@@ -33,6 +33,9 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a ta
 	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
 
+bench-quality: $(VENV)/.installed-quality ## hold rings against tuned peers and write docs/results.md
+	python -m benchmarks.bench_quality
+
 clean: ## delete the environment and caches, never runs or models
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -50,4 +53,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
-.PHONY: help run ui test lint format bench clean
+$(VENV)/.installed-quality: $(VENV)/.installed
+	python -m pip install --quiet --disable-pip-version-check -e '.[quality]'
+	touch $@
+
+.PHONY: help run ui test lint format bench bench-quality clean
