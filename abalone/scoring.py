@@ -21,7 +21,6 @@ from abalone.dataset import COLUMNS
 from abalone.serving import BadRows, check
 from abalone.tracking import REGISTERED
 
-SCORES = ("label", "probability_old", "rings", "age_years")
 LINES_AT_ONCE = 5_000
 
 
@@ -46,7 +45,8 @@ def score_csv(source: str, target: str) -> int:
         File to read, with or without a header; without one, eight columns in the order of the data file, and Rings
         as a ninth or not. With one, columns in any order and among others.
     target : str
-        File to write: a header, the lines of ``source`` as they are, and ``SCORES``. It appears when all is done.
+        File to write: a header, the lines of ``source`` as they are, and what the champions answer. It appears when
+        all is done.
 
     Returns
     -------
@@ -83,16 +83,18 @@ def _score(models: Sequence[Any], rows: TextIO, scored: TextIO) -> int:
     names, has_header = _columns(rows)
     check(pd.DataFrame(columns=names))  # says at once what is missing
     wanted = [i for i, name in enumerate(names) if name in (*RAW_COLUMNS, "Shell weights")]
-    _write(scored, [",".join([_quoted(name) for name in names] + list(SCORES))])
+    answered = [name for model in models for name in model.metadata.get_output_schema().input_names()]
+    _write(scored, [",".join([_quoted(name) for name in names] + answered)])
+    form = ",".join(["{}", *("{}" if name == "label" else "{:.9g}" for name in answered)])
     lines, count = enumerate(rows, 1), 0
     for batch in _batches(islice(lines, int(has_header), None), len(names)):
         text = StringIO("\n".join(batch.values()))
         frame = pd.read_csv(text, header=None, usecols=wanted, na_filter=False, skipinitialspace=True, low_memory=False)
         frame.columns = [names[i] for i in wanted]
         frame.index = pd.Index(batch, name="line")
-        columns = pd.concat([model.predict(frame) for model in models], axis=1)[list(SCORES)]
-        answers = zip(batch.values(), *(columns[name].tolist() for name in SCORES))
-        _write(scored, [f"{line},{label},{old:.9g},{rings:.9g},{age:.9g}" for line, label, old, rings, age in answers])
+        columns = pd.concat([model.predict(frame) for model in models], axis=1)
+        answers = zip(batch.values(), *(columns[name].tolist() for name in answered))
+        _write(scored, [form.format(*answer) for answer in answers])
         count += len(batch)
     return count
 

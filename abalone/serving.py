@@ -34,7 +34,7 @@ from abalone.columns import (
     SEXES,
     YEARS_BEFORE_FIRST_RING,
     outputs,
-)  # fmt: skip
+)
 from abalone.features import encode
 from abalone.models import RingDistribution, RingRegressor, build, mean_rings, ring_interval
 

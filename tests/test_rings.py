@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import environment
+from mlflow.tracking import MlflowClient
 
-from abalone import config
-from abalone.columns import FEATURES, OLD_FROM_RINGS
+from abalone import config, registry, rings_stage, scoring, stages
+from abalone.columns import FEATURES, MEASUREMENTS, OLD_FROM_RINGS, RAW_COLUMNS
+from abalone.config import TASKS
 from abalone.dataset import read, split
-from abalone.evaluation import predict
+from abalone.evaluation import predict, scores
+from abalone.explain import partial_dependence, permutation_importance
 from abalone.features import Derive, encode
 from abalone.models import THRESHOLDS, RingClassifier, RingDistribution, RingRegressor, mean_rings, ring_interval
 from abalone.rings import fit_rings, targets
+from abalone.selection import PREDICTED
+from abalone.tracking import REGISTERED
 from abalone.training import TrainingDiverged
 
 FRAME = read().frame
 X, RINGS = encode(FRAME), FRAME["Rings"].to_numpy()
 ROWS = split(read(), 0)
-SHORT = {"members": 3, "epochs": 4, "hidden_sizes": "16,16"}
+SHORT = {"members": 3, "epochs": 4, "hidden_sizes": "16,16", "average": 0.5}
 
 
 def fitted(train: np.ndarray = ROWS.train, x: torch.Tensor = X, **overrides) -> RingDistribution:
@@ -197,3 +208,145 @@ def test_a_fit_takes_at_most_four_seconds_of_one_processor():
     spent = time.process_time() - began
     print(f"{spent:.2f} CPU-seconds")
     assert spent <= 4
+
+
+@pytest.fixture
+def run(store):
+    """The stage at its smallest, and the run that MLflow keeps of it."""
+    result = rings_stage.run_rings(config.load("rings", SHORT))
+    return MlflowClient().get_run(result.run_id)
+
+
+def table(run_id: str, part: str) -> pd.DataFrame:
+    return pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/{part}.json"))
+
+
+def models(run_id: str) -> dict[str, str]:
+    """The addresses of a run's models by task."""
+    client = MlflowClient()
+    found = client.search_logged_models([client.get_run(run_id).info.experiment_id])
+    return {model.params["task"]: f"models:/{model.model_id}" for model in found}
+
+
+def test_one_run_holds_both_tasks_and_how_far_they_can_be_believed(run):
+    metrics, tags = run.data.metrics, run.data.tags
+    assert (tags["stage"], tags["task"], tags["guide_section"]) == (
+        *("rings", "classification, regression"),
+        "beyond the guide",
+    )
+    assert run.data.params == config.load("rings", SHORT).as_text()
+    for part in ("val", "test"):
+        data = table(run.info.run_id, part)
+        rings = data["Rings"].to_numpy()
+        for task, column in PREDICTED.items():
+            for name, value in scores(task, rings, data[column].to_numpy()).items():
+                assert metrics[f"{name}/{part}"] == pytest.approx(value, abs=1e-6)
+                assert f"baseline_{name}/{part}" in metrics
+        held = data["Rings"].between(data["rings_low"], data["rings_high"])
+        assert metrics[f"coverage80/{part}"] == pytest.approx(held.mean())
+        assert 0 <= metrics[f"ece/{part}"] <= 1
+    history = MlflowClient().get_metric_history(run.info.run_id, "loss/val")
+    assert [point.step for point in history] == [1, 2, 3, 4]
+    card = tags["mlflow.note.content"]
+    assert f"calibration error {metrics['ece/val']:.3f}" in card and f"{metrics['coverage80/test']:.1%} on test" in card
+    assert all(uri in card for uri in models(run.info.run_id).values())
+    figures = {item.path for item in MlflowClient().list_artifacts(run.info.run_id) if item.path.endswith(".png")}
+    explaining = {"importance.png", "partial_dependence.png", "reliability.png", "curves.png"}
+    assert figures == explaining | {"roc.png", "confusion.png", "predicted_actual.png", "residuals.png"}
+
+
+@pytest.mark.parametrize("refit", ["true", "false"])
+def test_validation_scores_are_of_the_training_rows_and_the_logged_model_of_both(store, refit):
+    result = rings_stage.run_rings(config.load("rings", {**SHORT, "refit": refit}))
+    known = np.concatenate([ROWS.train, ROWS.val]) if refit == "true" else ROWS.train
+    validated, logged = fitted(), fitted(known)
+    val, test = table(result.run_id, "val"), table(result.run_id, "test")
+    expected = predict(RingRegressor(validated), X[ROWS.val]), predict(RingRegressor(logged), X[ROWS.test])
+    assert val["predicted_rings"].to_numpy() == pytest.approx(expected[0], abs=1e-5)
+    assert test["predicted_rings"].to_numpy() == pytest.approx(expected[1], abs=1e-5)
+    loaded = mlflow.pytorch.load_model(models(result.run_id)["regression"])
+    assert predict(loaded, X[ROWS.test]) == pytest.approx(expected[1], abs=1e-5)
+    note = MlflowClient().get_run(result.run_id).data.tags["mlflow.note.content"]
+    assert ("second fit" in note, "One fit" in note) == (refit == "true", refit == "false")
+
+
+def test_rows_come_out_with_an_interval_and_a_file_through_both_champions(run):
+    registry.promote(TASKS, lambda text: None)
+    FRAME.head(9).to_csv("rows.csv", index=False)
+    scoring.score_csv("rows.csv", "scored.csv")
+    scored, expected = pd.read_csv("scored.csv"), table(run.info.run_id, "test").set_index("row")
+    added = ["label", "probability_old", "rings", "age_years", "rings_low", "rings_high"]
+    assert list(scored.columns) == [*FRAME.columns, *added]
+    for row in scored.index.intersection(expected.index):
+        for ours, theirs in (("probability_old", "probability_old"), ("rings", "predicted_rings")):
+            assert scored.loc[row, ours] == pytest.approx(expected.loc[row, theirs], abs=1e-6)
+        assert (scored.loc[row, ["rings_low", "rings_high"]] == expected.loc[row, ["rings_low", "rings_high"]]).all()
+    info = mlflow.models.get_model_info(models(run.info.run_id)["regression"])
+    assert info.signature.outputs.input_names() == added[2:]
+
+
+def test_promotion_sees_both_models_through_the_one_run(run):
+    stages.run_stage("classify", config.load("classify", {"epochs": 1, "learning_rate": 1e-4}))
+    decisions = registry.promote(TASKS, lambda text: None)
+    assert [decision.challenger.name for decision in decisions] == ["rings", "rings"]
+    for task, name in REGISTERED.items():
+        version = MlflowClient().get_model_version_by_alias(name, "champion")
+        assert version.source == models(run.info.run_id)[task]
+        assert "calibration error" in version.description and "80 % of the animals" in version.description
+        assert version.tags["signature"].endswith("rings_high double") == (task == "regression")
+
+
+FRESH = """
+import json, sys
+import mlflow, mlflow.pytorch, pandas as pd
+uri, source = sys.argv[1:]
+rows = pd.read_json(source, orient="split")
+answer = mlflow.pyfunc.load_model(uri).predict(rows)
+import abalone
+from abalone.features import encode
+assert "artifacts" in abalone.__file__
+output = mlflow.pytorch.load_model(uri)(encode(rows)).detach().double()
+print(json.dumps({"pytorch": output.tolist(), "pyfunc": {name: answer[name].tolist() for name in answer}}))
+"""
+
+
+@pytest.mark.slow
+def test_both_models_load_in_a_fresh_process_elsewhere_and_both_flavors_agree(run, tmp_path):
+    source, elsewhere = tmp_path / "rows.json", tmp_path / "elsewhere"
+    FRAME.head(200).to_json(source, orient="split")
+    elsewhere.mkdir()
+    env = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+    for task, uri in models(run.info.run_id).items():
+        command = [sys.executable, "-I", "-c", FRESH, uri, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=elsewhere, timeout=120)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        output, answer = torch.tensor(told["pytorch"]), told["pyfunc"]
+        if task == "classification":
+            assert answer["probability_old"] == pytest.approx(output.softmax(1)[:, 1].tolist(), abs=1e-6)
+        else:
+            assert answer["rings"] == pytest.approx(output[:, 0].tolist(), abs=1e-6)
+            low, rings, high = (np.array(answer[name]) for name in ("rings_low", "rings", "rings_high"))
+            assert (low <= rings).mean() > 0.95 and (rings <= high).mean() > 0.95
+
+
+def test_a_column_that_nothing_depends_on_has_no_importance():
+    class OfShells(torch.nn.Module):
+        def forward(self, x):
+            return 10 * x[:, [FEATURES.index("Shell weight")]]
+
+    rises = permutation_importance(OfShells(), X, lambda predicted: float(((predicted - RINGS) ** 2).mean()))
+    assert list(rises) == list(RAW_COLUMNS) and all(len(rise) == 10 for rise in rises.values())
+    assert {name for name, rise in rises.items() if np.abs(rise).max() > 1e-9} == {"Shell weight"}
+
+
+def test_partial_dependence_of_a_known_model():
+    class Planted(torch.nn.Module):
+        def forward(self, x):
+            return 5 + 2 * x[:, [FEATURES.index("Length")]]
+
+    curves = partial_dependence(Planted(), X)
+    assert list(curves) == list(MEASUREMENTS)
+    values, years = curves["Length"]
+    assert years == pytest.approx(5 + 2 * values + 1.5, abs=1e-5)
+    assert np.ptp(curves["Height"][1]) < 1e-6
