@@ -74,7 +74,8 @@ def run(command: list[str], folder: Path) -> str:
 def assert_same_table(expected: str, told: Path) -> None:
     """The table in the README is what ``make run`` prints, but for another machine's last digits and its speed."""
     shown, printed = (rows(text) for text in (expected, told.read_text()))
-    assert [row[0] for row in shown] == [row[0] for row in printed][: len(shown)] and len(shown) > 2
+    printed = printed[printed.index(shown[0]) :]  # after the tables of decisions and claims
+    assert [row[0] for row in shown[2:]] == [row[0] for row in printed[2:]] and len(shown) > 2
     for ours, theirs in zip(shown[2:], printed[2:]):
         for a, b in zip(ours[1:4], theirs[1:4]):
             assert a == b == "–" or float(a) == pytest.approx(float(b), abs=0.02), (ours, theirs)
