@@ -61,13 +61,11 @@ def run_all(
         jobs |= {f"tuned {BASES[task]}": partial(_tune, experiments[BASES[task]], trials, say) for task in TASKS}
     with tracking.run("guide", {"stage": "main"}, **run_options) as run_id:
         results = [_attempt(name, job, say) for name, job in jobs.items()]
-        for task in TASKS:
-            if any(not result.error and task in result.task for result in results):
-                _promote(task, say)
+        found = [task for task in TASKS if any(not result.error and task in result.task for result in results)]
+        champions = [_promote(task, say) for task in found]
         if seeds:
             report.run_report(experiments, seeds, say, nested=True)
-        table = _close(run_id, results)
-        say(f"\n{table}\n\n{tracking.how_to_browse(run_id)}")
+        say(f"\n{_close(run_id, results, champions)}\n\n{tracking.how_to_browse(run_id)}")
         if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
             raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
     return results
@@ -91,22 +89,26 @@ def _tune(experiment: Experiment, trials: int, say: Say, **run_options: Any) -> 
     return run_tune(plan, Where(), tuning.Limits(trials), say, **run_options)
 
 
-def _promote(task: str, say: Say) -> None:
+def _promote(task: str, say: Say) -> str:
     """Let the best run of the experiment become champion; too weak a one is no failure of the stages."""
     try:
-        registry.promote((task,), say, run_name=f"promote {task}", nested=True)
+        [decision] = registry.promote((task,), say, run_name=f"promote {task}", nested=True)
     except registry.NoCandidate as error:
         say(f"No promotion: {error}")
+        return f"No champion of {task}: {error}"
+    best = f"the best run by validation is `{decision.challenger.name}`: {decision.reason}"
+    return f"Champion: `models:/{tracking.REGISTERED[task]}@champion`, version {decision.version}; {best}."
 
 
-def _close(run_id: str, results: list[Result]) -> str:
-    """Write the closing table, and a figure of it, to the run of all; return the table."""
+def _close(run_id: str, results: list[Result], champions: list[str]) -> str:
+    """Write the closing table, and a figure of it, to the run of all and to the experiment; return the table."""
     rows = closing_rows(results)
-    table = markdown_table(TABLE_HEADER, rows) + f"\n\n{CLOSING_NOTE}"
+    table = "\n\n".join([markdown_table(TABLE_HEADER, rows), CLOSING_NOTE, *champions])
     done = [{"stage": r.stage, "task": task, **r.metrics} for r in results for task in TASKS if task in r.task]
     figures = {"comparison.png": plots.comparison(done)} if done else {}
     frame = pd.DataFrame(rows, columns=TABLE_HEADER)
     tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})
     tags["mlflow.note.content"] = f"Every stage of the guide, and what goes beyond it, on the test half.\n\n{table}"
     tracking.log_tags(run_id, tags)
+    tracking.describe_experiment(run_id, f"The latest run of everything is `{run_id}`.\n\n{table}")
     return table

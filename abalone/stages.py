@@ -91,7 +91,7 @@ def run_single(stage: str, experiment: Experiment, say: Callable[[str], None], *
 
 def to_toml(experiment: Settings) -> str:
     """The settings as a TOML file that ``config.load`` reads back."""
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(experiment).items())
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in asdict(experiment).items())
 
 
 def final_metrics(

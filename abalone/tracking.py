@@ -279,6 +279,12 @@ def beside_database(name: str) -> Path:
     return folder / name
 
 
+def describe_experiment(run_id: str, text: str) -> None:
+    """Set the description of the experiment that a run is filed in."""
+    client = MlflowClient()
+    client.set_experiment_tag(client.get_run(run_id).info.experiment_id, "mlflow.note.content", text)
+
+
 def add_note(run_id: str, text: str) -> None:
     """Continue the description of a run."""
     note = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content", "")

@@ -423,6 +423,8 @@ def test_main_ends_with_a_promotion(client):
     parent = client.search_runs(["1"], "tags.stage = 'main'")[0].info.run_id
     promotions = client.search_runs(["1"], "tags.stage = 'promote'")
     assert {run.data.tags["mlflow.parentRunId"] for run in promotions} == {parent}
+    note = client.get_experiment("1").tags["mlflow.note.content"]
+    assert all(f"models:/{name}@champion`, version 1" in note for name in REGISTERED.values())
 
 
 def test_main_with_models_too_weak_to_promote_still_succeeds(client):
