@@ -87,19 +87,19 @@ class Prepare(nn.Module):
 
 
 class Derive(nn.Module):
-    """Logarithms and ratios of sizes and weights, standardised and limited; sex as it is.
+    """Sizes and weights with their logarithms and ratios, standardised and limited; sex as it is.
 
     The shape of an animal and the shares of its parts tell more of its age than any size does: an old one grows no
     longer, but its shell grows heavier.
 
     Shape
     -----
-    Input [n, 10], output [n, 19], float32.
+    Input [n, 10], output [n, 28], float32.
     """
 
     mean: Tensor
     scale: Tensor
-    outputs = 19
+    outputs = 28
 
     def __init__(self):
         super().__init__()
@@ -120,16 +120,17 @@ class Derive(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        z = (self._derived(x) - self.mean) / self.scale  # [n, 16]
+        z = (self._derived(x) - self.mean) / self.scale  # [n, 25]
         return torch.cat([x[:, : len(SEXES)], z.clamp(-LIMIT, LIMIT)], 1)
 
     def _derived(self, x: Tensor) -> Tensor:
-        """[n, 16]: sizes and weights as logarithms, density, shape, and what each part is of the whole."""
+        """[n, 25]: what is measured, density and thickness, shape, and the share of each part."""
         length, diameter, height, whole, *parts = x[:, len(SEXES) :].clamp_min(LEAST).unbind(1)
         height = height.clamp(*HEIGHTS)
-        shucked, _, shell = parts
+        shucked, viscera, shell = parts
         residual = whole - sum(parts)  # water and blood lost in cutting
-        density = whole / (length * diameter * height)
-        logarithms = [v.log() for v in (length, diameter, height, whole, *parts, density, shell / shucked)]
+        measured = [length, diameter, height, whole, *parts]
+        density, thickness = whole / (length * diameter * height), shell / (length * diameter)
+        logarithms = [v.log() for v in (*measured, density, thickness, shell / shucked, shell / viscera)]
         ratios = [diameter / length, height / length, *(part / whole for part in (*parts, residual))]
-        return torch.stack([*logarithms, *ratios, residual], 1)
+        return torch.stack([*measured, *logarithms, *ratios, residual], 1)

@@ -108,7 +108,7 @@ class RingDistribution(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(members, 1, o) for o in widths[1:])
 
     def logits(self, z: Tensor) -> Tensor:
-        """Prepared rows [K, n, 19], of each member its own, to logits [K, n, 28]."""
+        """Prepared rows [K, n, D], of each member its own, to logits [K, n, 28]."""
         *hidden, (readout, bias) = zip(self.weights, self.biases)
         for weight, b in hidden:
             z = F.silu(torch.baddbmm(b, z, weight))  # [K, n, H]

@@ -96,7 +96,7 @@ def untrained(
 
 
 def _train(experiment: RingsExperiment, distribution: RingDistribution, data, generators) -> Curves:
-    """The loop; ``data`` is prepared rows [n, 19] and targets [n, 28] of each part."""
+    """The loop; ``data`` is prepared rows [n, D] and targets [n, 28] of each part."""
     (z, y), parameters = data["train"], list(distribution.parameters())
     matrices, biases = {"params": list(distribution.weights)}, {"params": list(distribution.biases), "weight_decay": 0}
     optimizer = Adam(

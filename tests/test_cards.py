@@ -6,8 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from abalone.cards import HEADLINES, TABLE_HEADER, closing_rows, markdown_table, run_card, stage_rows
-from abalone.config import STAGES, load
+from abalone.cards import (
+    HEADLINES,
+    TABLE_HEADER,
+    closing_rows,
+    markdown_table,
+    reliability_text,
+    rings_card,
+    run_card,
+    stage_rows,
+)
+from abalone.config import RINGS, STAGES, load
 
 EPOCHS = {"best_epoch": 31, "reported_epoch": 50}
 
@@ -91,3 +100,29 @@ def test_a_markdown_table_is_aligned_in_its_source():
         "| classify | –      |",
         "| x        | 2.5000 |",
     ]
+
+
+def rings_metrics() -> dict[str, float]:
+    names = [
+        f"{b}{n}/{part}" for n in sum(HEADLINES.values(), ()) for b in ("", "baseline_") for part in ("val", "test")
+    ]
+    believed = {"ece/val": 0.05, "ece/test": 0.03, "coverage80/val": 0.81, "coverage80/test": 0.8}
+    return {**dict.fromkeys(names, 0.5), **believed, **EPOCHS}
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_the_card_of_rings_names_both_models_how_far_to_believe_them_and_what_was_fitted(refit):
+    uris = {"classification": "models:/m-1", "regression": "models:/m-2"}
+    card = rings_card(load("rings", {"refit": refit}), rings_metrics(), uris)
+    assert card.startswith(f"**rings** ({RINGS.guide}). {RINGS.teaches}")
+    assert len(table(card)) == 2 + len(sum(HEADLINES.values(), ()))
+    assert "0.050 on validation, 0.030 on test" in card and "81.0% on validation, 80.0% on test" in card
+    assert ("second fit" in card) == refit
+    for uri in uris.values():
+        assert card.count(uri) == 2
+    for block in card.split("```python\n")[1:]:
+        compile(block.split("```")[0], "card", "exec")
+
+
+def test_a_run_without_calibration_has_no_words_on_it():
+    assert reliability_text({"log_loss/val": 0.5}) == ""

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from abalone.columns import FEATURES
-from abalone.config import STAGES, BadValue, Experiment, load, read_toml
+from abalone.config import STAGES, BadValue, Experiment, RingsExperiment, load, read_toml
 
 
 def refused(stage: str = "classify", **overrides) -> str:
@@ -149,3 +149,14 @@ def test_a_missing_key_is_named(key):
 def test_an_experiment_cannot_be_changed():
     with pytest.raises(AttributeError):
         load("classify").epochs = 1
+
+
+def test_rings_has_settings_of_its_own_kind():
+    experiment = load("rings")
+    assert type(experiment) is RingsExperiment
+    assert set(read_toml("rings")) == {f.name for f in fields(RingsExperiment)}
+    assert load("rings", load("rings", {"refit": "false", "average": ".5"}).as_text()).refit is False
+    assert refused("rings", average="1").endswith(
+        "expected decay per step of the moving average of weights, 0 to below 1"
+    )
+    assert refused("rings", gamma="0.9").startswith("gamma: no such key")

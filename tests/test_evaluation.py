@@ -11,7 +11,17 @@ from torch import nn
 
 from abalone import evaluation
 from abalone.config import UserError
-from abalone.evaluation import GREATER_IS_BETTER, SELECTION, baseline, paired_bootstrap, predict, scores
+from abalone.evaluation import (
+    GREATER_IS_BETTER,
+    SELECTION,
+    baseline,
+    calibration_error,
+    coverage,
+    paired_bootstrap,
+    predict,
+    reliability,
+    scores,
+)
 
 RINGS = np.array([9, 10, 12, 29])  # one young, three old
 DRAW = np.random.default_rng(0)
@@ -143,3 +153,21 @@ def test_the_interval_is_as_wide_as_theory_says():
 
 def test_certain_and_wrong_stays_finite():
     assert np.isfinite(paired_bootstrap("classification", RINGS, np.zeros(4), np.ones(4))).all()
+
+
+def test_calibration_of_two_bins_by_hand():
+    old, said = np.array([0, 1, 1, 1]), np.array([0.21, 0.29, 0.81, 0.89])
+    assert reliability(old, said) == pytest.approx(np.array([[0.25, 0.5, 2], [0.85, 1.0, 2]]))
+    assert calibration_error(old, said) == pytest.approx((0.25 + 0.15) / 2)
+    assert calibration_error(old, old.astype(float)) == 0, "certain and right; 1.0 has a bin"
+
+
+def test_calibrated_probabilities_have_a_small_error_and_overconfident_ones_a_large_one():
+    truth = DRAW.uniform(size=20_000)
+    old = (DRAW.uniform(size=20_000) < truth).astype(int)
+    assert calibration_error(old, truth) < 0.02
+    assert calibration_error(old, np.where(truth > 0.5, 1.0, 0.0)) > 0.2
+
+
+def test_coverage_counts_both_ends():
+    assert coverage(np.array([4, 5, 6, 7]), np.full(4, 5.0), np.full(4, 6.0)) == 0.5

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from abalone import plots
+from abalone.columns import MEASUREMENTS
 
 ROOT = Path(plots.__file__).resolve().parents[1]
 OLD = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
@@ -40,6 +41,8 @@ FIGURES = {
     "predicted": lambda: plots.predicted_actual(RINGS, PREDICTED, "regress"),
     "residuals": lambda: plots.residuals(RINGS, PREDICTED, "regress"),
     "comparison": lambda: plots.comparison(STAGES),
+    "loss": lambda: plots.loss_curves({"loss/train": [3.0, 2.0], "loss/val": [3.1, 2.5]}, "rings"),
+    "reliability": lambda: plots.reliability_diagram({"test": np.array([[0.1, 0.2, 9], [0.9, 0.8, 9]])}, "rings"),
 }
 
 
@@ -147,3 +150,25 @@ def test_comparison_has_a_panel_per_task_with_its_baseline():
 
 def test_comparison_of_one_task_has_one_panel():
     assert len(plots.comparison(STAGES[:2]).axes) == 1
+
+
+def test_importance_shows_means_and_deviations_with_the_largest_on_top():
+    rises = {"rise of RMSE (rings)": {"Shell weight": np.array([1.0, 3.0]), "Sex": np.zeros(2)}}
+    [axis] = plots.permutation_importance(rises, "rings").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["Sex", "Shell weight"]
+    assert [bar.get_width() for bar in axis.patches] == [0, 2]
+    assert axis.get_xlabel() == "rise of RMSE (rings)"
+
+
+def test_partial_dependence_has_a_panel_per_measurement_on_one_scale():
+    courses = {name: (np.arange(3), np.arange(3) + shift) for shift, name in enumerate(MEASUREMENTS)}
+    axes = plots.partial_dependence(courses, "rings").axes
+    assert [axis.get_xlabel().split(" (")[0] for axis in axes] == list(MEASUREMENTS)
+    assert len({axis.get_ylim() for axis in axes}) == 1 and "years" in axes[0].get_ylabel()
+
+
+def test_a_reliability_diagram_has_the_diagonal_and_a_curve_per_split():
+    bins = np.array([[0.1, 0.2, 9], [0.9, 0.8, 9]])
+    [axis] = plots.reliability_diagram({"val": bins, "test": bins}, "rings").axes
+    assert {"perfect", "val", "test"} == set(legend(axis))
+    assert axis.get_xlim() == axis.get_ylim() == (0, 1)

@@ -15,7 +15,7 @@ import torch
 from conftest import environment
 from mlflow.tracking import MlflowClient
 
-from abalone import config, registry, rings_stage, scoring, stages
+from abalone import config, guide, registry, rings_stage, scoring, stages
 from abalone.columns import FEATURES, MEASUREMENTS, OLD_FROM_RINGS, RAW_COLUMNS
 from abalone.config import TASKS
 from abalone.dataset import read, split
@@ -23,7 +23,7 @@ from abalone.evaluation import predict, scores
 from abalone.explain import partial_dependence, permutation_importance
 from abalone.features import Derive, encode
 from abalone.models import THRESHOLDS, RingClassifier, RingDistribution, RingRegressor, mean_rings, ring_interval
-from abalone.rings import fit_rings, targets
+from abalone.rings import answer, fit_rings, targets
 from abalone.selection import PREDICTED
 from abalone.tracking import REGISTERED
 from abalone.training import TrainingDiverged
@@ -350,3 +350,29 @@ def test_partial_dependence_of_a_known_model():
     values, years = curves["Length"]
     assert years == pytest.approx(5 + 2 * values + 1.5, abs=1e-5)
     assert np.ptp(curves["Height"][1]) < 1e-6
+
+
+def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):
+    told = []
+    [classify, rings] = guide.run_all(
+        {"classify": config.load("classify", {"epochs": 1})}, told.append, rings=config.load("rings", SHORT)
+    )
+    assert not rings.error and "rmse/test" in rings.metrics and "accuracy/test" in rings.metrics
+    row = next(line for line in told[-1].splitlines() if line.startswith("| rings"))
+    assert all(f"{rings.metrics[f'{name}/test']:.4f}" in row for name in ("accuracy", "rmse", "roc_auc"))
+    champions = [MlflowClient().get_model_version_by_alias(name, "champion") for name in REGISTERED.values()]
+    assert {version.run_id for version in champions} == {rings.run_id} != {classify.run_id}
+
+
+@pytest.mark.slow
+def test_the_mean_of_ten_seeds_on_test():
+    found = []
+    for seed in range(10):
+        rows = split(read(), seed)
+        known = np.concatenate([rows.train, rows.val])
+        said = answer(fit_rings(config.load("rings", {"seed": seed}), X, RINGS, known)[0], X[rows.test])
+        found.append({k: v for task in TASKS for k, v in scores(task, RINGS[rows.test], said[PREDICTED[task]]).items()})
+    means = {name: np.mean([each[name] for each in found]) for name in found[0]}
+    print({name: f"{value:.4f}" for name, value in means.items()})
+    assert means["log_loss"] <= 0.418 and means["roc_auc"] >= 0.8875
+    assert means["rmse"] <= 2.055 and means["mae"] <= 1.445
