@@ -138,6 +138,7 @@ class _Room:
         self.z_t = [z.mT for z in self.z]
         self.out, self.d_out = like.new_empty(k, classes, rows), self.z[-1][:, :classes]
         self.noise = [torch.zeros_like(relu) for relu in self.relu] if dropout else []
+        self.drawn = [torch.zeros(noise.mT.shape, dtype=like.dtype) for noise in self.noise]  # on the CPU, [K, B, O]
 
 
 class _Group:
@@ -167,6 +168,7 @@ class _Group:
         self.adam |= {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
         decays = [m.experiment.weight_decay * self.scale for m in members]
         self.decay = self._per_member(decays) if any(decays) else None
+        self.keep = self._per_member([1 - m.experiment.dropout for m in members])
         self.rooms: dict[int, _Room] = {}
         for place in range(k):
             for parameter, stacked in self._places(place, "w"):
@@ -209,13 +211,11 @@ class _Group:
         count = rows - len(full) * size
         return [*((batch.view(-1), size) for batch in full), (last[:, : round_up(count, 4)].reshape(-1), count)]
 
-    def _draw(self, noise: Tensor, i: int, count: int) -> Tensor:
+    def _draw(self, room: _Room, i: int, count: int) -> Tensor:
         """Masks of layer ``i``, as nn.Dropout draws them, each from a generator that no one else uses."""
-        for mask, m in zip(noise, self.members):
-            width, keep = m.experiment.hidden_sizes[i], 1 - m.experiment.dropout
-            mask[:width, :count] = mask.new_empty(count, width, device="cpu").bernoulli_(keep, generator=m.dropout).T
-            mask.div_(keep)
-        return noise
+        for drawn, m in zip(room.drawn[i], self.members):
+            drawn[:count, : m.experiment.hidden_sizes[i]].bernoulli_(1 - m.experiment.dropout, generator=m.dropout)
+        return room.noise[i].copy_(room.drawn[i].mT).div_(self.keep)
 
     def _forward(self, room: _Room, rows: Tensor, count: int) -> None:
         torch.index_select(self.x, 1, rows, out=room.x)
@@ -223,7 +223,7 @@ class _Group:
             torch.bmm(layer.forward, room.h[i], out=room.z[i])
             torch.clamp_min(room.z[i], 0, out=room.relu[i])
             if self.dropout:
-                room.relu[i].mul_(self._draw(room.noise[i], i, count))
+                room.relu[i].mul_(self._draw(room, i, count))
         torch.bmm(self.readout, room.h[-1], out=room.out)
 
     def _backward(self, room: _Room, rows: Tensor, count: int, t: list[Tensor], learning_rate: Tensor) -> None:
