@@ -110,5 +110,6 @@ def _close(run_id: str, results: list[Result], champions: list[str]) -> str:
     tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})
     tags["mlflow.note.content"] = f"Every stage of the guide, and what goes beyond it, on the test half.\n\n{table}"
     tracking.log_tags(run_id, tags)
-    tracking.describe_experiment(run_id, f"The latest run of everything is `{run_id}`.\n\n{table}")
+    # The page shows the first paragraph, and the rest when it is asked for.
+    tracking.describe_experiment(run_id, f"{' '.join(champions)}\n\nLatest run of everything: `{run_id}`.\n\n{table}")
     return table
