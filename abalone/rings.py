@@ -12,7 +12,7 @@ from torch import Tensor
 from abalone.columns import OLD_FROM_RINGS
 from abalone.config import RingsExperiment
 from abalone.models import THRESHOLDS, RingDistribution, mean_rings, ring_interval
-from abalone.training import Adam, _leave_compiler_out, check_finite, cpu_settings, find_device
+from abalone.training import Adam, check_finite, cpu_settings, find_device, leave_compiler_out
 
 BETAS = (0.9, 0.98)
 EVALUATED_AT_ONCE = 256  # rows of each member; their activations stay in the processor's cache
@@ -56,7 +56,7 @@ def fit_rings(
     BadValue
         If the device is not there.
     """
-    _leave_compiler_out()
+    leave_compiler_out()
     device = find_device(experiment.device)
     parts = {"train": train} if watched is None else {"train": train, "val": watched}
     with cpu_settings():

@@ -81,7 +81,7 @@ def fit(experiment: Experiment, x: Tensor, rings: np.ndarray | Tensor, split: Sp
     BadValue
         If the device is not there.
     """
-    _leave_compiler_out()
+    leave_compiler_out()
     device = find_device(experiment.device)
     # nn.Dropout knows no generator but the global one, so that one is borrowed and given back as it was.
     with cpu_settings(), torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -239,7 +239,7 @@ def check_finite(measured: dict[str, float], epoch: int, experiment: Experiment)
             )
 
 
-def _leave_compiler_out() -> None:
+def leave_compiler_out() -> None:
     """Keep the first optimiser of a process from importing torch.compile's machinery: a second, and nothing uses it."""
     for method in map(inspect.unwrap, (torch.optim.Optimizer.__init__, torch.optim.Optimizer.add_param_group)):
         method.__dynamo_disable = method
