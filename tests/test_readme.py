@@ -77,8 +77,9 @@ def assert_same_table(expected: str, told: Path) -> None:
     printed = printed[printed.index(shown[0]) :]  # after the tables of decisions and claims
     assert [row[0] for row in shown[2:]] == [row[0] for row in printed[2:]] and len(shown) > 2
     for ours, theirs in zip(shown[2:], printed[2:]):
+        near = 0.06 if ours[0].startswith("tuned") else 0.02  # a study may choose other settings there
         for a, b in zip(ours[1:4], theirs[1:4]):
-            assert a == b == "–" or float(a) == pytest.approx(float(b), abs=0.02), (ours, theirs)
+            assert a == b == "–" or float(a) == pytest.approx(float(b), abs=near), (ours, theirs)
 
 
 def rows(text: str) -> list[list[str]]:
