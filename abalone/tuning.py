@@ -89,9 +89,9 @@ def search(
         deadline = time.monotonic() + (limits.timeout or math.inf)
         while (left := limits.trials - counted(study)) > 0 and time.monotonic() < deadline:
             if limits.workers > 1:
-                _share_out(study, plan, storage, run_id, left, deadline, limits.workers, progress)
+                _share_out(study, plan, storage, run_id, limits, deadline, progress)
             else:
-                _work(study, plan, run_id, left, deadline, progress)
+                _work(study, plan, run_id, limits.trials, left, deadline, progress)
 
 
 def counted(study: optuna.Study) -> int:
@@ -100,10 +100,11 @@ def counted(study: optuna.Study) -> int:
     return sum(t.state in (*DONE, TrialState.RUNNING) or "error" in t.user_attrs for t in trials)
 
 
-def _share_out(study, plan, storage, run_id, trials: int, deadline: float, workers: int, progress) -> None:
+def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, progress) -> None:
     """Give each worker process its share of the trials, and wait for all of them."""
-    shares = [len(part) for part in np.array_split(range(trials), workers) if len(part)]
-    fixed = (plan, study.study_name, storage, run_id, deadline - time.monotonic())
+    left = range(limits.trials - counted(study))
+    shares = [len(part) for part in np.array_split(left, limits.workers) if len(part)]
+    fixed = (plan, study.study_name, storage, run_id, limits.trials, deadline - time.monotonic())
     processes = [SPAWN.Process(target=_worker, args=(*fixed, i, share)) for i, share in enumerate(shares)]
     try:
         for process in processes:
@@ -121,21 +122,24 @@ def _share_out(study, plan, storage, run_id, trials: int, deadline: float, worke
                 process.join()
 
 
-def _worker(plan: Plan, name: str, storage: str, run_id: str, seconds: float, place: int, trials: int) -> None:
+def _worker(
+    plan: Plan, name: str, storage: str, run_id: str, total: int, seconds: float, place: int, share: int
+) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with quiet(), suppress(KeyboardInterrupt):
         study = open_study(plan, name, storage, sampler=place)
-        _work(study, plan, run_id, trials, time.monotonic() + seconds, lambda study: None)
+        _work(study, plan, run_id, total, share, time.monotonic() + seconds, lambda study: None)
 
 
-def _work(study, plan: Plan, run_id: str, trials: int, deadline: float, progress) -> None:
+def _work(study, plan: Plan, run_id: str, total: int, share: int, deadline: float, progress) -> None:
+    """Batch after batch; looks before each what others, perhaps on other machines, have done meanwhile."""
     dataset = read(plan.experiment.data)
     rows = split(dataset, plan.experiment.seed)
     rows = replace(rows, test=rows.test[:0])  # what is not there cannot steer anything
     data = encode(dataset.frame), dataset.frame["Rings"].to_numpy(), rows
-    while trials > 0 and time.monotonic() < deadline:
-        _batch(study, plan, data, run_id, min(BATCH, trials))
-        trials -= min(BATCH, trials)
+    while (size := min(BATCH, share, total - counted(study))) > 0 and time.monotonic() < deadline:
+        _batch(study, plan, data, run_id, size)
+        share -= size
         progress(study)
 
 
