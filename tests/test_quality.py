@@ -37,7 +37,8 @@ def test_a_planted_advantage_is_found_and_noise_is_called_noise():
         "rings is better", "inside the noise", "rings is worse",
     ]  # fmt: skip
     assert rows["worse"][-3] == "10 of 10" and rows["better"][-3] == "0 of 10"
-    assert rows["worse"][4].startswith("+0.05") and rows["better"][4].startswith("-0.05")
+    gains = [float(rows[name][4].split()[0]) for name in ("worse", "better")]
+    assert gains == pytest.approx([0.05, -0.05], abs=0.001)
 
 
 def test_everyone_is_scored_on_the_test_rows_and_none_is_fitted_on_them(monkeypatch):
