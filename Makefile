@@ -16,7 +16,7 @@ ui: $(VENV)/.installed ## browse the runs: http://127.0.0.1:5000/?workflowType=m
 test: $(VENV)/.installed-test ## check style and run every test
 	ruff check .
 	ruff format --check .
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test ## check style only
 	ruff check .

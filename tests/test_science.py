@@ -9,7 +9,7 @@ from abalone import config
 from abalone.dataset import read, split
 from abalone.evaluation import predict, scores
 from abalone.features import encode
-from abalone.training import fit
+from abalone.population import fit_many
 
 SEEDS = range(10)
 BANDS = {
@@ -27,11 +27,12 @@ def mean_scores(stage: str, overrides: dict | None = None) -> dict[str, float]:
     """Mean test scores of a stage over the seeds."""
     dataset = read()
     x, rings = encode(dataset.frame), dataset.frame["Rings"].to_numpy()
-    results = []
-    for seed in SEEDS:
-        experiment, rows = config.load(stage, {**(overrides or {}), "seed": seed}), split(dataset, seed)
-        model, _ = fit(experiment, x, rings, rows)
-        results.append(scores(experiment.task, rings[rows.test], predict(model, x[rows.test])))
+    experiments = [config.load(stage, {**(overrides or {}), "seed": seed}) for seed in SEEDS]
+    splits = [split(dataset, seed) for seed in SEEDS]
+    results = [
+        scores(experiment.task, rings[rows.test], predict(model, x[rows.test]))
+        for experiment, rows, (model, _) in zip(experiments, splits, fit_many(experiments, x, rings, splits))
+    ]
     return {name: float(np.mean([result[name] for result in results])) for name in results[0]}
 
 
