@@ -64,7 +64,7 @@ def run_card(
     baseline = "the training rows' majority class" if experiment.task == "classification" else "the training mean"
     earlier = f" The stage before is run `{previous[0]}`, on the same rows." if previous else ""
     return "\n\n".join([
-        f"**{stage}** (guide section {lesson.guide}). {lesson.teaches}",
+        f"**{stage}** ({f'guide section {lesson.guide}' if stage in STAGES else lesson.guide}). {lesson.teaches}",
         markdown_table(columns, rows),
         f"The baseline is {baseline}.{earlier} Reported epoch: {metrics['reported_epoch']:.0f}; best by validation "
         f"loss: {metrics['best_epoch']:.0f} of {experiment.epochs}. Its scores stand one step after the last epoch "
@@ -111,9 +111,9 @@ def reliability_text(metrics: Mapping[str, float]) -> str:
         return ""
     ece, held = ([metrics[f"{name}/{part}"] for part in ("val", "test")] for name in ("ece", "coverage80"))
     return (
-        f"**Calibration**: expected calibration error {ece[0]:.3f} on validation, {ece[1]:.3f} on test. **Interval**: "
-        f"`rings_low` to `rings_high` is to hold 80 % of the animals; it holds {held[0]:.1%} on validation, "
-        f"{held[1]:.1%} on test."
+        f"**Calibration**: expected calibration error {ece[0]:.3f} on validation, {ece[1]:.3f} on test. **Interval** "
+        f"(of the regressor): `rings_low` to `rings_high` is to hold 80 % of the animals; it holds {held[0]:.1%} on "
+        f"validation, {held[1]:.1%} on test."
     )
 
 
@@ -130,7 +130,9 @@ def stage_rows(results: Sequence[Any]) -> list[tuple[str, ...]]:
 
 def closing_rows(results: Sequence[Any]) -> list[tuple[str, ...]]:
     """The rows of all results, and beneath them the baselines and the figures that the guide prints."""
-    baselines = {name: value for result in results for name, value in result.metrics.items() if "baseline" in name}
+    baselines = {
+        name: value for result in reversed(results) for name, value in result.metrics.items() if "baseline" in name
+    }
     cells = [_number(baselines.get(f"baseline_{name}/test")) for name in ("accuracy", "rmse", "roc_auc")]
     return [*stage_rows(results), ("baseline", *cells, "–", "–"), ("the guide", "0.725", "–", "0.72", "5", "–")]
 

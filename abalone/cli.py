@@ -193,7 +193,7 @@ def tune(task: str, base: str, search: str, experiment_name: str | None, debug: 
     names = {"experiment_name": experiment_name, "run_name": given.pop("run_name")}
     where = tune_stage.Where(given.pop("study") or "", given.pop("storage") or "")
     limits = tuning.Limits(**given)
-    tune_stage.run_tune(studies.Plan(base, experiment, space), where, limits, click.echo, **names)
+    tune_stage.run_single(studies.Plan(base, experiment, space), where, limits, click.echo, **names)
 
 
 @cli.command()

@@ -63,11 +63,12 @@ def run_all(
         results = [_attempt(name, job, say) for name, job in jobs.items()]
         found = [task for task in TASKS if any(not result.error and task in result.task for result in results)]
         champions = [_promote(task, say) for task in found]
-        if seeds:
-            report.run_report(experiments, seeds, say, nested=True)
+        complaint = _report(experiments, seeds, say) if seeds else ""
         say(f"\n{_close(run_id, results, champions)}\n\n{tracking.how_to_browse(run_id)}")
         if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
             raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
+        if complaint:
+            raise UserError(f"the report failed: {complaint}")
     return results
 
 
@@ -98,6 +99,16 @@ def _promote(task: str, say: Say) -> str:
         return f"No champion of {task}: {error}"
     best = f"the best run by validation is `{decision.challenger.name}`: {decision.reason}"
     return f"Champion: `models:/{tracking.REGISTERED[task]}@champion`, version {decision.version}; {best}."
+
+
+def _report(experiments: Mapping[str, Experiment], seeds: int, say: Say) -> str:
+    """Judge the guide's claims; what went wrong, if anything."""
+    try:
+        report.run_report(experiments, seeds, say, nested=True)
+    except Exception as error:
+        say(f"report FAILED: {error}")
+        return str(error)
+    return ""
 
 
 def _close(run_id: str, results: list[Result], champions: list[str]) -> str:

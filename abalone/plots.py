@@ -147,15 +147,15 @@ def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str) -> Fig
 
 
 def optimisation_history(
-    values: Sequence[float], complete: Sequence[bool], base: float, name: str, unit: str
+    numbers: Sequence[int], values: Sequence[float], complete: Sequence[bool], base: float, name: str, unit: str
 ) -> Figure:
-    """Value of each trial of a study, in order; of a pruned one the best that it had; and the best so far."""
-    values, complete = np.asarray(values, dtype=float), np.asarray(complete, dtype=bool)
+    """Value of each trial of a study by its number; of a pruned one the best that it had; and the best so far."""
+    numbers, values, complete = np.asarray(numbers), np.asarray(values, dtype=float), np.asarray(complete, dtype=bool)
     best = np.fmin.accumulate(np.where(complete, values, np.nan))
     figure, (axis,) = _figure(f"{len(values)} trials, best {name} {best[-1]:.4f}", width=7)
-    axis.plot(np.flatnonzero(~complete), values[~complete], "x", color=GREY, markersize=4, label="pruned trial")
-    axis.plot(np.flatnonzero(complete), values[complete], "o", color=BLUE, markersize=4, label="complete trial")
-    axis.step(range(len(values)), best, where="post", color=RED, label="best so far")
+    axis.plot(numbers[~complete], values[~complete], "x", color=GREY, markersize=4, label="pruned trial")
+    axis.plot(numbers[complete], values[complete], "o", color=BLUE, markersize=4, label="complete trial")
+    axis.step(numbers, best, where="post", color=RED, label="best so far")
     axis.axhline(base, color=GREY, linestyle=":", label="base stage")
     axis.set(xlabel="trial", ylabel=f"{name}, validation ({unit})")
     axis.legend()
@@ -193,13 +193,15 @@ def slices(
     """Value of each trial against each searched setting; of a pruned one the best that it had."""
     values, complete = np.asarray(values, dtype=float), np.asarray(complete, dtype=bool)
     best = int(np.argmin(np.where(complete, values, np.inf)))
+    top = np.quantile(values, 0.9)
+    low = values[best] - max(0.1 * (top - values[best]), 0.001)
     figure, axes = _figure(f"{name} (validation) by setting", columns=len(points), width=3 * len(points))
     for axis, (label, raw) in zip(axes, points.items()):
         raw = np.asarray(raw, dtype=float)
         axis.plot(raw[~complete], values[~complete], "x", color=GREY, markersize=4, label="pruned")
         axis.plot(raw[complete], values[complete], "o", color=BLUE, markersize=4, label="complete")
         axis.plot(raw[best], values[best], "o", color=RED, label="best")
-        axis.set(xlabel=label, ylim=(values[best] - 0.1 * np.ptp(values[complete]), np.quantile(values, 0.9)))
+        axis.set(xlabel=label, ylim=(low, max(top, 2 * values[best] - low)))
         if label in LOGARITHMIC:
             axis.set_xscale("symlog", linthresh=1e-6) if raw.min() == 0 else axis.set_xscale("log")
             axis.set_xlim(left=-1e-6 if raw.min() == 0 else None)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 
 def process_tags() -> dict[str, str]:
@@ -26,26 +25,17 @@ def close_orphans(experiment: str, own: str) -> None:
     client = MlflowClient()
     query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{socket.gethostname()}'"
     for found in client.search_runs([experiment], query):
-        if found.info.run_id != own and _is_orphan(found):
+        if found.info.run_id != own and not may_live(found.data.tags):
             client.set_tag(found.info.run_id, "error", "the process was killed; marked by a later run")
             client.set_terminated(found.info.run_id, "FAILED")
 
 
-def is_at_work(run_id: str) -> bool:
-    """Whether the process of a run may still be working on it: it is RUNNING, here or on another machine."""
-    try:
-        found = MlflowClient().get_run(run_id)
-    except MlflowException:
-        return False
-    return found.info.status == "RUNNING" and not _is_orphan(found)
-
-
-def _is_orphan(run: Run) -> bool:
-    """Whether a run's process was one of this machine and is no more."""
-    here, tags = process_tags(), run.data.tags
+def may_live(tags: Mapping[str, str]) -> bool:
+    """Whether the process of these tags still runs, or is of another machine, where nobody can look from here."""
+    here = process_tags()
     if tags.get("process.host") != here["process.host"]:
-        return False
-    return tags.get("process.boot") != here["process.boot"] or not _alive(int(tags["process.pid"]))
+        return True
+    return tags.get("process.boot") == here["process.boot"] and _alive(int(tags["process.pid"]))
 
 
 def _alive(pid: int) -> bool:

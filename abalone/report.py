@@ -287,7 +287,7 @@ def run_report(
         tags["mlflow.note.content"] = f"{cells}\n\n{explain(found)}\n\nThe whole report: *Artifacts*, `report.html`."
         tags |= {"dataset": dataset.sha256[:12]} | tracking.environment_tags()
         tracking.log_tags(run_id, tags)
-        say(f"{cells}\n\n{len(experiments)} stages, {seeds} seeds: {seconds:.1f} CPU seconds of training")
+        say(f"{cells}\n\n{len(experiments)} stages, {seeds} seeds: {seconds:.1f} CPU seconds of training and scoring")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A stage of the guide from data to tracked model, and all of them in one go."""
+"""A stage of the guide from data to tracked model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run_stage(stage: str, experiment: Experiment, base: str | None = None, **run
     """
     began = time.perf_counter()
     tags = {"stage": stage, "task": experiment.task, "guide_section": STAGES.get(stage, TUNED).guide}
-    with tracking.run(stage, tags, **run_options) as run_id:
+    with tracking.run(f"{stage} {base}" if base else stage, tags, **run_options) as run_id:
         dataset = read(experiment.data)
         rows = split(dataset, experiment.seed)
         x, rings = encode(dataset.frame), dataset.frame["Rings"].to_numpy()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 import tomllib
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from abalone.config import BadValue, Experiment, UserError, toml_path
 from abalone.evaluation import GREATER_IS_BETTER, SELECTION
+
+ABOUT = "abalone"  # attribute of a study that holds its plan
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Plan:
 
     @property
     def task(self) -> str:
+        """classification or regression."""
         return self.experiment.task
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -113,22 +120,28 @@ def open_study(plan: Plan, name: str, storage: str, sampler: int = 0) -> optuna.
     """
     with quiet():
         place = _open_storage(storage)
-        wanted, known = plan.as_attributes(), None
-        for summary in optuna.get_all_study_summaries(place, include_best_trial=False):
-            if summary.study_name == name:
-                known = summary.user_attrs
-        if known:
-            _check_same(name, _flat(known), _flat(wanted))
-        direction = "maximize" if GREATER_IS_BETTER[SELECTION[plan.task]] else "minimize"
-        study = optuna.create_study(storage=place, study_name=name, direction=direction, load_if_exists=True)
-        if not known:
-            for key, value in wanted.items():
-                study.set_user_attr(key, value)
+        study, others = _create(plan, name, place), ()
+        if study is None:
+            study = optuna.load_study(study_name=name, storage=place)
+            _check_same(name, study, plan)
+            # Who joins or goes on must not draw what others have drawn; who begins draws the same for the same seed.
+            others = (len(study.get_trials(deepcopy=False)), os.getpid(), zlib.crc32(socket.gethostname().encode()))
+        if ABOUT not in study.user_attrs:  # the last that is written of a new study
             study.enqueue_trial(plan.start(), skip_if_exists=True)
-        # Another seed after every interruption, or the sampler would begin with the same random points again.
-        seeds = np.random.SeedSequence((plan.experiment.seed, len(study.get_trials(deepcopy=False)), sampler))
-        study.sampler = optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]), constant_liar=True)
+            study.set_user_attr(ABOUT, plan.as_attributes())
+        seed = int(np.random.SeedSequence((plan.experiment.seed, sampler, *others)).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         return study
+
+
+def _create(plan: Plan, name: str, place: optuna.storages.BaseStorage) -> optuna.Study | None:
+    """A new study, or none if there is one of this name."""
+    known = optuna.get_all_study_summaries(place, include_best_trial=False)
+    if name in [summary.study_name for summary in known]:  # asked first: a journal keeps what it has refused
+        return None
+    direction = "maximize" if GREATER_IS_BETTER[SELECTION[plan.task]] else "minimize"
+    with suppress(optuna.exceptions.DuplicatedStudyError):  # another process was quicker
+        return optuna.create_study(storage=place, study_name=name, direction=direction)
 
 
 def _open_storage(storage: str) -> optuna.storages.BaseStorage:
@@ -157,7 +170,12 @@ def shown(storage: str) -> str:
         return storage
 
 
-def _check_same(name: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _check_same(name: str, study: optuna.Study, plan: Plan) -> None:
+    if ABOUT not in study.user_attrs:
+        if all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+            return  # begun by a process that was killed at once
+        raise UserError(f"study {name!r} is not one of abalone's; give it another name")
+    known, wanted = _flat(study.user_attrs[ABOUT]), _flat(plan.as_attributes())
     for key in sorted({*known, *wanted}):
         if known.get(key) != wanted.get(key):
             raise UserError(
@@ -181,5 +199,7 @@ def quiet():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-    optuna.logging.set_verbosity(before)
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(before)

@@ -122,8 +122,7 @@ def log_stage(
     model_id : str, optional
         The logged model that the final scores belong to.
     """
-    known = MlflowClient().get_run(run_id).data.params
-    missing = {key: value for key, value in params.items() if key not in known}
+    missing = _unknown(run_id, params)
     _log(run_id, missing, curves, final, tags, model_id)
 
 
@@ -260,6 +259,16 @@ def find_stage(run_id: str, stage: str, split: str) -> tuple[str, dict[str, floa
 def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
     """Set several tags in one call."""
     MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def log_params(run_id: str, params: Mapping[str, Any]) -> None:
+    """Parameters of a run; those that ``mlflow run`` wrote already are left as they are."""
+    _log(run_id, _unknown(run_id, params), {}, {}, {})
+
+
+def _unknown(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
+    known = MlflowClient().get_run(run_id).data.params
+    return {key: str(value) for key, value in params.items() if key not in known}
 
 
 def log_study(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:

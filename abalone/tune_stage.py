@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from abalone import plots, tracking, tuning
-from abalone.cards import markdown_table
+from abalone.cards import TABLE_HEADER, markdown_table, stage_rows
 from abalone.config import UserError
 from abalone.dataset import read, split
 from abalone.evaluation import SELECTION
@@ -58,8 +58,10 @@ def run_tune(plan: Plan, where: Where, limits: tuning.Limits, say: Callable[[str
     storage = where.storage or str(tracking.beside_database(JOURNAL))
     study = open_study(plan, name, storage)
     say(f"study {name} in {shown(storage)}")
+    settings = {key: plan.experiment.as_text()[key] for key in ("seed", "epochs", "device", "data")}
     tags = {"stage": "tune", "study": name, "study.task": plan.task, "split": rows.fingerprint}
     with tracking.run(f"tune {plan.task}", tags, **run_options) as run_id:
+        tracking.log_params(run_id, {**asdict(limits), "base": plan.base, "search": ",".join(plan.space), **settings})
         progress = Progress(plan, limits.trials, say)
         try:
             tuning.search(study, plan, storage, run_id, limits, progress)
@@ -68,6 +70,12 @@ def run_tune(plan: Plan, where: Where, limits: tuning.Limits, say: Callable[[str
             _report(run_id, study, plan, storage)
             say(outcome(study, plan, name))
         return _train_winner(run_id, study, plan)
+
+
+def run_single(plan: Plan, where: Where, limits: tuning.Limits, say: Callable[[str], None], **run_options: Any) -> None:
+    """Run a study by itself, and say how its winner came out and where to look."""
+    result = run_tune(plan, where, limits, say, **run_options)
+    say(f"\n{markdown_table(TABLE_HEADER, stage_rows([result]))}\n\n{tracking.how_to_browse(result.run_id)}")
 
 
 class Progress:
@@ -82,7 +90,7 @@ class Progress:
     def __call__(self, study: Any) -> None:
         found = tuning.states(study)
         done = found["complete"] + found["pruned"] + found["failed"]
-        if done == self.known:
+        if done == self.known or (self.bar is None and done < min(self.known + tuning.BATCH, self.trials)):
             return
         self.known, best = done, tuning.best(study)
         text = (
@@ -141,12 +149,14 @@ def _figures(frame: pd.DataFrame, plan: Plan, shares: dict[str, float]) -> dict[
     base, done = frame.loc[frame["is_base"], "value"].min(), frame[complete]  # NaN if it was killed and not tried again
     points = {name: frame[name].to_numpy() for name in plan.space}
     figures = {
-        "history.png": plots.optimisation_history(values, complete, base, metric, UNITS[metric]),
-        "parallel_coordinates.png": plots.parallel_coordinates(
-            {name: done[name].to_numpy() for name in plan.space}, done["value"].to_numpy(float), metric
+        "history.png": plots.optimisation_history(
+            frame["trial"].to_numpy(), values, complete, base, metric, UNITS[metric]
         ),
         "slices.png": plots.slices(points, values, complete, metric),
     }
+    if len(points) > 1:
+        lines = {name: done[name].to_numpy() for name in points}
+        figures["parallel_coordinates.png"] = plots.parallel_coordinates(lines, done["value"].to_numpy(float), metric)
     return figures | ({"importance.png": plots.parameter_importance(shares)} if shares else {})
 
 
@@ -163,7 +173,7 @@ def _card(study: Any, plan: Plan, frame: pd.DataFrame, shares: dict[str, float])
         outcome(study, plan, study.study_name),
         _space_table(plan),
         markdown_table(header, rows),
-        *([f"What the score depends on (PED-ANOVA, shares of 1): {weights}."] if weights else []),
+        *([f"What the complete trials' score depends on (PED-ANOVA, shares of 1): {weights}."] if weights else []),
         "Pruned trials are KILLED here, and tagged `pruned`; diverged ones are FAILED, with the reason.",
     ])  # fmt: skip
 
@@ -189,7 +199,9 @@ def _train_winner(run_id: str, study: Any, plan: Plan) -> Result:
         f"Winner of study `{study.study_name}`, trial {best.number}. The study reported {metric}/val {best.value:.6f}, "
         f"this training gives {again:.6f}, {apart:.1e} apart. "
     )
-    if apart > AGREES:
+    if apart > AGREES and first > AGREES:
+        text += f"They are {first:.1e} apart after the first epoch already: more than rounding explains."
+    elif apart > AGREES:
         text += (
             f"Why they differ: both take the same steps, but add up in another order; after the first epoch they were "
             f"{first:.1e} apart, and float32 rounding grows with every step at such a learning rate. (In float64 the "

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import signal
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from multiprocessing import get_context, parent_process
 from typing import Any
 
@@ -27,7 +29,7 @@ from abalone.dataset import read, split
 from abalone.evaluation import SELECTION, predict, scores
 from abalone.features import encode
 from abalone.population import fit_many
-from abalone.processes import is_at_work
+from abalone.processes import may_live, process_tags
 from abalone.studies import Plan, open_study, quiet
 from abalone.training import TrainingDiverged
 
@@ -37,6 +39,7 @@ ENOUGH = 5  # trials that a median is taken of
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 CURVES = {"classification": "accuracy/val", "regression": "rmse/val"}  # beside the losses
 SPAWN = get_context("spawn")
+SAYING_WHO = timedelta(seconds=2)  # by then a trial's process has written down which it is
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,11 @@ def search(
                 _work(study, plan, run_id, limits.trials, left, deadline, progress)
 
 
-def counted(study: optuna.Study) -> int:
-    """Trials that count: all but those that were killed, and those that wait to be tried again."""
+def counted(study: optuna.Study, before: float = math.inf) -> int:
+    """Trials (with a number below ``before``) that count: not those killed, nor those that wait to be tried again."""
     trials = study.get_trials(deepcopy=False)
-    return sum(t.state in (*DONE, TrialState.RUNNING) or "error" in t.user_attrs for t in trials)
+    counts = (t.state in (*DONE, TrialState.RUNNING) or "error" in t.user_attrs for t in trials if t.number < before)
+    return sum(counts)
 
 
 def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, progress) -> None:
@@ -107,8 +111,9 @@ def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, pr
     fixed = (plan, study.study_name, storage, run_id, limits.trials, deadline - time.monotonic())
     processes = [SPAWN.Process(target=_worker, args=(*fixed, i, share)) for i, share in enumerate(shares)]
     try:
-        for process in processes:
-            process.start()
+        with _deaf_to_ctrl_c():  # while they import, in which they could only leave a traceback
+            for process in processes:
+                process.start()
         while any(process.is_alive() for process in processes):
             next((p for p in processes if p.is_alive()), processes[0]).join(0.5)
             progress(study)
@@ -122,10 +127,20 @@ def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, pr
                 process.join()
 
 
+@contextmanager
+def _deaf_to_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _worker(
     plan: Plan, name: str, storage: str, run_id: str, total: int, seconds: float, place: int, share: int
 ) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with quiet(), suppress(KeyboardInterrupt):
         study = open_study(plan, name, storage, sampler=place)
         _work(study, plan, run_id, total, share, time.monotonic() + seconds, lambda study: None)
@@ -138,17 +153,24 @@ def _work(study, plan: Plan, run_id: str, total: int, share: int, deadline: floa
     rows = replace(rows, test=rows.test[:0])  # what is not there cannot steer anything
     data = encode(dataset.frame), dataset.frame["Rings"].to_numpy(), rows
     while (size := min(BATCH, share, total - counted(study))) > 0 and time.monotonic() < deadline:
-        _batch(study, plan, data, run_id, size)
+        _batch(study, plan, data, run_id, size, total)
         share -= size
         progress(study)
 
 
-def _batch(study: optuna.Study, plan: Plan, data: Sequence[Any], run_id: str, size: int) -> None:
+def _batch(study: optuna.Study, plan: Plan, data: Sequence[Any], run_id: str, size: int, total: int) -> None:
     """Ask for ``size`` trials, train them together, tell what came out; whatever is left undone has failed."""
     undone: dict[optuna.Trial, str] = {}
     try:
         for _ in range(size):
-            undone[study.ask(plan.distributions())] = ""
+            trial = study.ask(plan.distributions())
+            undone[trial] = ""
+            trial.set_user_attr("process", process_tags())
+            if counted(study, before=trial.number) >= total:  # others have asked for the last ones meanwhile
+                trial.set_user_attr("surplus", True)
+                study.tell(trial, state=TrialState.FAIL)
+                del undone[trial]
+                break
         trials = list(undone)
         for trial, trial_run in zip(trials, tracking.open_trials(run_id, study.study_name, [t.number for t in trials])):
             undone[trial] = trial_run
@@ -212,27 +234,27 @@ def _tell(study, plan: Plan, data: Sequence[Any], trial, trial_run: str, result:
     if isinstance(result, TrainingDiverged):
         tracking.close_trial(trial_run, "FAILED", params, tags={"error": str(result)})
         trial.set_user_attr("error", str(result))
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         return
     model, history = result
     curves = {name: history.metrics[name] for name in ("loss/train", "loss/val", CURVES[plan.task])}
     if pruned:
         epoch = len(history.metrics["loss/val"])
         tracking.close_trial(trial_run, "KILLED", params, curves, tags={"pruned": f"after epoch {epoch}"})
-        study.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         return
     x, rings, rows = data
     final = scores(plan.task, rings[rows.val], predict(model, x[rows.val]))
     named = {f"{name}/val": value for name, value in final.items()} | {"best_epoch": history.best_epoch}
     tracking.close_trial(trial_run, "FINISHED", params, curves, named)
-    study.tell(trial, final[SELECTION[plan.task]])
+    study.tell(trial, final[SELECTION[plan.task]], skip_if_finished=True)
 
 
 def _abandon(study: optuna.Study, number: int, point: Mapping[str, Any], trial_run: str, reason: str) -> None:
     """A trial that was not to blame: it has failed, and its settings will be tried again."""
     if trial_run:
         tracking.close_trial(trial_run, "FAILED", tags={"error": reason})
-    study.tell(number, state=TrialState.FAIL)
+    study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
     if point:
         study.enqueue_trial(dict(point))
 
@@ -240,8 +262,10 @@ def _abandon(study: optuna.Study, number: int, point: Mapping[str, Any], trial_r
 def _abandon_dead(study: optuna.Study) -> None:
     """Fail the trials, and their runs, of processes that are no more."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        trial_run = trial.user_attrs.get("run_id", "")
-        if not (trial_run and is_at_work(trial_run)):
+        process = trial.user_attrs.get("process")
+        young = datetime.now() - trial.datetime_start < SAYING_WHO
+        if not (may_live(process) if process else young):
+            trial_run = trial.user_attrs.get("run_id", "")
             _abandon(study, trial.number, trial.params, trial_run, "the process was killed; marked by a later one")
 
 
@@ -254,7 +278,8 @@ def best(study: optuna.Study) -> FrozenTrial | None:
 def states(study: optuna.Study) -> dict[str, int]:
     """How many trials are ``complete``, ``pruned``, ``failed`` (diverged) and ``killed`` (and tried again)."""
     trials = study.get_trials(deepcopy=False)
-    failed = Counter("error" in t.user_attrs for t in trials if t.state == TrialState.FAIL)
+    lost = [t for t in trials if t.state == TrialState.FAIL and "surplus" not in t.user_attrs]
+    failed = Counter("error" in t.user_attrs for t in lost)
     count = Counter(t.state for t in trials)
     return {
         "complete": count[TrialState.COMPLETE],
@@ -268,7 +293,7 @@ def table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
     """One row per trial: number, state, value, last epoch, run, and the point of the space as a stage's settings."""
     rows = []
     for t in study.get_trials(deepcopy=False):
-        if t.state == TrialState.WAITING:
+        if t.state == TrialState.WAITING or "surplus" in t.user_attrs:
             continue
         about = {"trial": t.number, "state": t.state.name, "value": t.value, "is_base": t.params == plan.start()}
         point = {name: plan.value(name, value) for name, value in t.params.items()}
@@ -279,11 +304,15 @@ def table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of each searched key in how the values differ (PED-ANOVA, Watanabe et al. 2023); empty if they do not."""
+    """Share of each searched key in how the values of the complete trials differ; empty if these are too few or alike.
+
+    Source: Watanabe et al. (2023), PED-ANOVA.
+    """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Optuna's, that it knows nothing and calls all equal
             return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    except (RuntimeError, ValueError):  # fewer than two values
+    except (RuntimeError, ValueError, UserWarning):
         return {}

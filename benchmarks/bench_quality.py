@@ -34,7 +34,7 @@ UNITS = {
     "mae": "MAE (rings)",
 }
 OURS = "rings"
-GUIDE = {"classification": ("encode", "regularize"), "regression": ("regress",)}
+GUIDE = {task: [stage for stage in config.STAGES if config.load(stage).task == task] for task in SHOWN}
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # model, metric or cpu: [S]
 

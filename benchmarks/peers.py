@@ -12,6 +12,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC, SVR
 
+from abalone.dataset import is_old
 from abalone.evaluation import SELECTION, scores
 
 ROUNDS, PATIENCE, RATE = 2000, 50, 0.03
@@ -47,7 +48,7 @@ def fit_peer(name: str, task: str, train: Rows, val: Rows, both: Rows, seed: int
 
 
 def _target(task: str, rings: np.ndarray) -> np.ndarray:
-    return (rings >= 10).astype(int) if task == "classification" else rings.astype(float)
+    return is_old(rings) if task == "classification" else rings.astype(float)
 
 
 def _predict(task: str, model: Any, inputs: np.ndarray) -> np.ndarray:

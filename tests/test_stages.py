@@ -196,3 +196,14 @@ def test_main_goes_on_past_a_failed_stage_and_then_fails(store, monkeypatch):
     assert artifacts(parent.info.run_id) >= {"comparison.png", "stages.md"}
     assert "mlflow ui" in said[-1] and parent.info.run_id in said[-1]
     assert sum(line.startswith(tuple(experiments)) for line in said) == 3, "a progress line per stage"
+
+
+def test_main_closes_with_its_table_even_if_the_report_fails(store, monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(guide.report, "run_report", broken)
+    said = []
+    with pytest.raises(UserError, match="the report failed: planted"):
+        guide.run_all({"classify": config.load("classify", {"epochs": 1})}, said.append, seeds=2)
+    assert "| classify" in said[-1] and "| the guide" in said[-1] and "mlflow ui" in said[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from abalone import config, tuning
 from abalone.studies import Plan, open_study, read_space
 
 pytestmark = pytest.mark.slow
-TRIALS = 40
+TRIALS = 33
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 
 
@@ -34,7 +35,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 def assert_whole(killed: int | None = None):
     """The study has its trials, and each run says the same as its trial."""
-    space = read_space(["learning_rate", "gamma", "depth", "weight_decay"])
+    space = read_space(config.SEARCHED)
     study = open_study(Plan("encode", config.load("encode"), space), "s", "studies.journal")
     counts = tuning.states(study)
     assert counts["complete"] + counts["pruned"] + counts["failed"] == tuning.counted(study) == TRIALS
@@ -61,7 +62,7 @@ def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
         finish(process)
     status, out, err = finish(start())
     assert status == 0, err
-    assert f"{TRIALS} of {TRIALS} trials" in out
+    assert f"{TRIALS} of {TRIALS} trials" in out and "mlflow ui --backend-store-uri" in out
     study = assert_whole()
     assert sum("run_id" in t.user_attrs for t in study.trials if t.state == TrialState.COMPLETE) > 0
     [winner] = MlflowClient().search_runs(["1"], "tags.stage = 'tuned' and attributes.status = 'FINISHED'")
@@ -71,7 +72,7 @@ def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
 def test_ctrl_c_ends_a_study_with_its_best_so_far_and_status_130(store):
     process = start()
     lines = [process.stdout.readline() for _ in range(2)]
-    assert "16 of 40 trials" in lines[1]
+    assert "16 of 33 trials" in lines[1]
     process.send_signal(signal.SIGINT)
     status, out, err = finish(process)
     assert status == 130 and "study s: best log_loss/val" in out and "-P study=s" in out
@@ -81,6 +82,21 @@ def test_ctrl_c_ends_a_study_with_its_best_so_far_and_status_130(store):
     assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
     assert finish(start())[0] == 0
     assert_whole()
+
+
+def test_ctrl_c_before_the_workers_are_ready_leaves_no_traceback(store):
+    process = start("--workers", "2")
+    assert "study s" in process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    status, _, err = finish(process)
+    assert status == 130 and "Interrupted" in err and "Traceback" not in err
+    assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
+
+
+def test_two_commands_at_once_work_on_one_study(store):
+    ended = [(finish(process), process.returncode) for process in [start(), start()]]
+    assert [status for _, status in ended] == [0, 0], ended
+    assert len({tuple(t.params.values()) for t in assert_whole(killed=0).trials}) >= TRIALS
 
 
 def test_workers_share_the_trials_among_them(store):

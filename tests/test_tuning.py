@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from abalone import config, studies, tracking, tune_stage, tuning
+from abalone import config, processes, studies, tracking, tune_stage, tuning
 from abalone.config import BadValue, UserError
 from abalone.studies import Plan, open_study, read_space
 from abalone.training import TrainingDiverged
@@ -145,6 +146,8 @@ def test_the_study_holds_what_won_and_what_it_depends_on(store):
     assert run.data.metrics["best_value"] == study.best_value
     counts = {name.removeprefix("trials/"): n for name, n in run.data.metrics.items() if name.startswith("trials/")}
     assert counts == tuning.states(study)
+    params = {"trials": "20", "workers": "1", "base": "encode", "search": ",".join(DEFAULT), "epochs": "10"}
+    assert params.items() <= run.data.params.items()
     tags = run.data.tags
     assert tags["best.run_id"] == study.best_trial.user_attrs["run_id"] and tags["winner.run_id"] == result.run_id
     assert float(tags["best.learning_rate"]) == pytest.approx(study.best_params["learning_rate"], rel=1e-3)
@@ -188,8 +191,9 @@ def test_with_the_same_seed_a_study_comes_out_twice(store):
         _, study, _ = tune(plan(**settings), trials=17, study=name)
         return [(t.params, t.value, t.state) for t in study.trials]
 
-    assert outcome("a") == outcome("b")
-    assert outcome("a", seed=0)[1:] != outcome("c", seed=1)[1:]
+    first = outcome("a")
+    assert first == outcome("b")
+    assert [params for params, *_ in first[1:]] != [params for params, *_ in outcome("c", seed=1)[1:]]
 
 
 def test_the_same_name_goes_on_where_the_study_ended(store):
@@ -287,21 +291,86 @@ def test_an_interrupted_study_keeps_what_is_done_and_tries_the_rest_again(store,
 def test_trials_of_a_process_that_is_no_more_have_failed_and_those_of_a_living_one_go_on(store):
     what = plan()
     study = open_study(what, "s", "studies.journal")
+    here, pid = processes.process_tags(), "process.pid"
+    told = [
+        {**here, pid: str(2**22 + 1)},
+        here,
+        {**here, "process.host": "elsewhere"},
+    ]  # the first above Linux's highest
     with tracking.run("tune", {"study": "s"}) as run_id:
-        dead, alive = (study.ask(what.distributions()) for _ in range(2))
-        runs = tracking.open_trials(run_id, "s", [0, 1])
-        for trial, trial_run in zip((dead, alive), runs):
+        trials = [study.ask(what.distributions()) for _ in told]
+        runs = tracking.open_trials(run_id, "s", [0, 1, 2])
+        for trial, trial_run, process in zip(trials, runs, told):
+            trial.set_user_attr("process", process)
             trial.set_user_attr("run_id", trial_run)
-        MlflowClient().set_tag(runs[0], "process.pid", str(2**22 + 1))  # above Linux's highest
         tuning._abandon_dead(study)
-    assert [t.state for t in study.trials[:2]] == [TrialState.FAIL, TrialState.RUNNING]
-    assert [MlflowClient().get_run(run).info.status for run in runs] == ["FAILED", "RUNNING"]
-    assert study.trials[2].state == TrialState.WAITING
+    assert [t.state for t in study.trials[:3]] == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
+    assert [MlflowClient().get_run(run).info.status for run in runs] == ["FAILED", "RUNNING", "RUNNING"]
+    assert study.trials[3].state == TrialState.WAITING and study.trials[3].system_attrs["fixed_params"] == what.start()
+
+
+def test_a_trial_asked_for_a_moment_ago_is_not_taken_for_dead_before_it_has_said_whose_it_is(store, monkeypatch):
+    study = open_study(plan(), "s", "studies.journal")
+    study.ask(plan().distributions())
+    tuning._abandon_dead(study)
+    assert study.trials[0].state == TrialState.RUNNING
+    monkeypatch.setattr(tuning, "SAYING_WHO", timedelta(0))
+    tuning._abandon_dead(study)
+    assert study.trials[0].state == TrialState.FAIL
+
+
+def test_a_study_whose_process_died_while_it_was_made_is_made_whole(store):
+    with studies.quiet():
+        optuna.create_study(storage=studies._open_storage("studies.journal"), study_name="s")
+    study = open_study(plan(), "s", "studies.journal")
+    assert study.user_attrs[studies.ABOUT]["base"] == "encode"
+    assert [t.system_attrs["fixed_params"] for t in study.trials] == [plan().start()]
+
+
+def test_a_study_of_another_program_is_left_alone(store):
+    other = optuna.create_study(storage=studies._open_storage("studies.journal"), study_name="s")
+    other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    before = Path("studies.journal").read_bytes()
+    with pytest.raises(UserError, match="'s' is not one of abalone's"):
+        open_study(plan(), "s", "studies.journal")
+    assert Path("studies.journal").read_bytes() == before
+
+
+def test_who_joins_a_study_asks_for_other_points_than_who_began_it(store):
+    what = plan()
+    first, second = (open_study(what, "s", "studies.journal") for _ in range(2))
+    points = [tuple(study.ask(what.distributions()).params.values()) for study in (first, second) * 4]
+    assert len(set(points)) == 8
+
+
+def test_a_batch_gives_up_what_others_have_asked_for_meanwhile(store):
+    what = plan(epochs=1)
+    study, other = (open_study(what, "s", "studies.journal") for _ in range(2))
+    for _ in range(2):
+        other.ask(what.distributions())
+    dataset = tuning.read("uci")
+    data = tuning.encode(dataset.frame), dataset.frame["Rings"].to_numpy(), tuning.split(dataset, 0)
+    with tracking.run("tune", {}) as run_id:
+        tuning._batch(study, what, data, run_id, size=3, total=3)
+    assert [t.state.name for t in study.trials] == ["RUNNING", "RUNNING", "COMPLETE", "FAIL"]
+    assert tuning.counted(study) == 3 and tuning.states(study)["killed"] == 0
+    assert list(tuning.table(study, what)["trial"]) == [0, 1, 2]
+
+
+def test_what_a_study_depends_on_is_not_made_up_from_one_trial(store):
+    _, study, _ = tune(plan(epochs=1), trials=1)
+    assert tuning.importances(study) == {}
 
 
 def test_the_password_of_a_storage_is_not_shown():
     assert studies.shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert studies.shown("some/path.journal") == "some/path.journal"
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_study_of_one_trial_of_one_epoch_is_a_study(store):
+    result, study, _ = tune(plan(epochs=1), trials=1)
+    assert study.best_trial.number == 0 and result.metrics["log_loss/val"] == pytest.approx(study.best_value, abs=1e-4)
 
 
 def test_a_study_with_no_complete_trial_has_no_winner_and_says_so(store, monkeypatch):
