@@ -118,6 +118,17 @@ def test_each_member_may_have_a_split_of_its_own(data):
         assert_same(result, fit(experiment, x, rings, rows), 1e-10)
 
 
+def test_without_the_train_curves_all_else_is_the_same(data):
+    members, (x, rings, rows) = mixed(), data
+    rows = replace(rows, train=np.tile(rows.train, 3))  # more of them than are evaluated at once
+    whole, part = (fit_many(members, x, rings, rows, train_curves=wanted) for wanted in (True, False))
+    for (_, full), one in zip(whole, part, strict=True):
+        for name in [name for name in full.metrics if name.endswith("/train")]:
+            del full.metrics[name]
+        assert full.metrics == one[1].metrics and "loss/val" in full.metrics
+    assert all(torch.equal(weights(a), weights(b)) for (a, _), (b, _) in zip(whole, part))
+
+
 def test_members_that_are_stopped_end_there_and_the_others_go_on_undisturbed(data):
     """As a study prunes: six of eight leave, so that the group is made smaller; the rest notice nothing."""
     members = [replace(DEEPEN, seed=seed, epochs=9) for seed in range(8)]

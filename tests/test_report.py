@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_what_is_measured_is_what_fit_and_scores_give(measured):
     expected = scores("classification", rings[rows.test], predict(model, x[rows.test]))
     assert measured["encode"]["log_loss"][2] == pytest.approx(expected["log_loss"], abs=2e-3)
     assert measured["encode"]["loss/test"][2] == pytest.approx(history.metrics["loss/test"], abs=2e-3)
-    assert measured["encode"]["loss/test"].shape == (3, 6)
+    assert measured["encode"]["loss/test"].shape == (3, 6) and "loss/test" not in measured["deepen"]
     rates = measured["encode"]
     assert rates["balanced_accuracy"] == pytest.approx((rates["tpr"] + 1 - rates["fpr"]) / 2)
 
@@ -67,11 +68,29 @@ def test_what_is_measured_is_what_fit_and_scores_give(measured):
 def test_the_report_stands_on_its_own(measured):
     found = report.findings(measured, RATIO)
     drawn = report.figures(found, measured)
-    for text in (report.markdown(found, drawn), report.page(found, drawn)):
-        assert all(finding.claim.section in text for finding in found)
+    for text in (report.markdown(found, drawn), html.unescape(report.page(found, drawn))):
+        for row in report.table(found):
+            cells = re.escape("\n".join(row)).replace("\\\n", r"\s*(?:\||</td><td>)\s*")
+            assert re.search(cells, text), row
         assert text.count("data:image/png;base64,") == len(found) == len(report.CLAIMS)
         assert not re.search(r"(src=|\]\()\"?(http|/)", text), "nothing is fetched from elsewhere"
-        assert f"of {3}" in text and ("undecided at 3 seeds" in text or "supported" in text)
+
+
+def test_a_row_of_the_table_says_what_was_found():
+    found = report.judge(CLAIM, np.array([1.0, 2.0, 3.0, -1.0]), RATIO)
+    [row] = report.table([found])
+    assert row == (
+        *("One is better.", "1", "+1.2500 (accuracy)", "-1.4675 to 3.9675"),
+        *(row[4], "3 of 4", "undecided at 4 seeds"),
+    )
+    low, high = (float(end) for end in row[4].split(" to "))
+    assert low < -1.4675 and high > 3.9675
+
+
+def test_the_epoch_of_the_lowest_test_loss_is_counted_from_one():
+    [claim] = [claim for claim in report.CLAIMS if "epoch five" in claim.words]
+    curves = np.array([[0.5, 0.4, 0.6], [0.1, 0.2, 0.3]])
+    assert list(claim.measure({"encode": {"loss/test": curves}})) == [2, 1]
 
 
 def test_the_report_is_a_tracked_run(store):
