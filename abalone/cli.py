@@ -83,6 +83,7 @@ for _stage in config.STAGES:
 @experiment_options(tuple(f.name for f in fields(config.RingsExperiment)), "rings")
 @run_options
 def rings(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
+    """Beyond the guide; its text is in config."""
     experiment = load("rings", given)
     from abalone import rings_stage
 
@@ -122,6 +123,7 @@ def task_option(default: str | None):
 
 
 def tasks_of(task: str) -> tuple[str, ...]:
+    """The tasks that a choice of one or both stands for."""
     return config.TASKS if task == "both" else (task,)
 
 

@@ -88,6 +88,7 @@ class Decision:
 
     @property
     def challenger(self) -> Candidate | None:
+        """The best of the candidates that are not refused."""
         return next((c for c in self.candidates if not c.refusal), None)
 
 

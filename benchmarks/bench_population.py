@@ -144,10 +144,11 @@ def main() -> None:
     print(f"{'population':>10} {'members':>8} {'rows':>7} {'guide ms':>9} {'ours ms':>8}", end=" ")
     print(f"{'ratio':>6} {'target':>7} {'of peak':>8}")
     for row in results:
-        target = TARGETS[row["population"]] or "-"
+        target = TARGETS[row["population"]]
+        verdict = "" if target is None else "met" if row["ratio"] >= target else "missed"
         print(
             f"{row['population']:>10} {row['members']:>8} {row['rows']:>7} {row['guide_ms']:>9.2f} "
-            f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target:>7} {row['peak_share']:>8.0%}"
+            f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target or '-':>7} {row['peak_share']:>8.0%}  {verdict}"
         )
     print(f"memory above imports, 64 members: {megabytes:.0f} MB, target {MEMORY_TARGET}")
     print(json.dumps({"speed": results, "memory_mb": round(megabytes)}))

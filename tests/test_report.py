@@ -87,12 +87,6 @@ def test_a_row_of_the_table_says_what_was_found():
     assert low < -1.4675 and high > 3.9675
 
 
-def test_the_epoch_of_the_lowest_test_loss_is_counted_from_one():
-    [claim] = [claim for claim in report.CLAIMS if "epoch five" in claim.words]
-    curves = np.array([[0.5, 0.4, 0.6], [0.1, 0.2, 0.3]])
-    assert list(claim.measure({"encode": {"loss/test": curves}})) == [2, 1]
-
-
 def test_the_report_is_a_tracked_run(store):
     stages = ("classify", "deepen", "encode", "regularize", "dropout")
     said: list[str] = []
