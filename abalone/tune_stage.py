@@ -168,8 +168,8 @@ def _card(study: Any, plan: Plan, frame: pd.DataFrame, shares: dict[str, float])
     weights = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
     return "\n\n".join([
         f"**Study `{study.study_name}`** of {plan.task}, begun at the settings of `{plan.base}`. "
-        "Trials see the validation rows only; the winner is trained again in the run `tuned` below, which is scored "
-        "on the test rows once and can be promoted.",
+        f"Trials see the validation rows only; the winner is trained again in the run `tuned {plan.base}` below, which "
+        "is scored on the test rows once and can be promoted.",
         outcome(study, plan, study.study_name),
         _space_table(plan),
         markdown_table(header, rows),

@@ -28,16 +28,18 @@ from benchmarks.bench_training import tiled
 from benchmarks.guide_loop import make_dataloaders, train_model
 
 EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
-TARGETS = {"same": 25, "depths": 20, "dropout": None}
+TARGETS = {"one shape": 25, "depths 1-4": 20}
+WIDTHS = (32, 64)  # 64 is the stages' own
 MEMORY_TARGET = 300
 
 
-def populations(epochs: int) -> dict[str, list[Experiment]]:
-    """16 members of one shape (three layers of 64, batch 32); 32 of one to four layers; 16 with dropout."""
-    deepen, dropout = (config.load(stage, {"epochs": epochs, "device": "cpu"}) for stage in ("deepen", "dropout"))
+def populations(width: int, epochs: int) -> dict[str, list[Experiment]]:
+    """16 members of three layers; 32 of one to four layers; 16 of three layers with dropout; batch 32."""
+    sizes = {"epochs": epochs, "device": "cpu", "hidden_sizes": (width,) * 3}
+    deepen, dropout = (config.load(stage, sizes) for stage in ("deepen", "dropout"))
     return {
-        "same": [_change(deepen, seed=i, learning_rate=1e-3 * 1.1**i) for i in range(16)],
-        "depths": [_change(deepen, seed=i, hidden_sizes=(64,) * (1 + i % 4)) for i in range(32)],
+        "one shape": [_change(deepen, seed=i, learning_rate=1e-3 * 1.1**i) for i in range(16)],
+        "depths 1-4": [_change(deepen, seed=i, hidden_sizes=(width,) * (1 + i % 4)) for i in range(32)],
         "dropout": [_change(dropout, seed=i) for i in range(16)],
     }
 
@@ -48,15 +50,18 @@ def measure(repeats: int = 5) -> list[dict]:
     Returns
     -------
     list of dict
-        ``population``, ``members``, ``rows`` (training rows), ``guide_ms`` and ``ours_ms`` (CPU per model and epoch,
-        one thread), ``ratio``, ``peak_share`` (see ``_peak_share``).
+        ``population``, ``width``, ``members``, ``rows`` (training rows), ``guide_ms`` and ``ours_ms`` (CPU per model
+        and epoch, one thread), ``ratio``, ``peak_share`` (see ``_peak_share``).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the guide's loop too: more threads only cost it CPU
     try:
-        once = [_compare(name, members, 1, repeats) for name, members in populations(EPOCHS[1]).items()]
-        larger = [_compare("same", populations(EPOCHS[copies])["same"], copies, 2) for copies in (10, 100)]
-        return [*once, *larger]
+        results = []
+        for width in WIDTHS:
+            results += [_compare(name, m, 1, repeats) for name, m in populations(width, EPOCHS[1]).items()]
+            for copies in (10, 100):
+                results.append(_compare("one shape", populations(width, EPOCHS[copies])["one shape"], copies, 2))
+        return results
     finally:
         torch.set_num_threads(threads)
 
@@ -99,6 +104,7 @@ def _compare(name: str, members: Sequence[Experiment], copies: int, repeats: int
     ours_ms = 1000 * min(ours) / len(members) / epochs
     return {
         "population": name,
+        "width": members[0].hidden_sizes[0],
         "members": len(members),
         "rows": len(data[2].train),
         "guide_ms": round(guide_ms, 2),
@@ -141,13 +147,13 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     """Print the table and the JSON."""
     results, megabytes = measure(), memory()
-    print(f"{'population':>10} {'members':>8} {'rows':>7} {'guide ms':>9} {'ours ms':>8}", end=" ")
+    print(f"{'population':>10} {'width':>6} {'members':>8} {'rows':>7} {'guide ms':>9} {'ours ms':>8}", end=" ")
     print(f"{'ratio':>6} {'target':>7} {'of peak':>8}")
     for row in results:
-        target = TARGETS[row["population"]]
+        target = TARGETS.get(row["population"])
         verdict = "" if target is None else "met" if row["ratio"] >= target else "missed"
         print(
-            f"{row['population']:>10} {row['members']:>8} {row['rows']:>7} {row['guide_ms']:>9.2f} "
+            f"{row['population']:>10} {row['width']:>6} {row['members']:>8} {row['rows']:>7} {row['guide_ms']:>9.2f} "
             f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target or '-':>7} {row['peak_share']:>8.0%}  {verdict}"
         )
     print(f"memory above imports, 64 members: {megabytes:.0f} MB, target {MEMORY_TARGET}")

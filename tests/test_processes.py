@@ -152,7 +152,8 @@ def test_main_tracks_every_stage_and_ends_with_one_table(store):
     assert done.returncode == 0, done.stderr
     stages = ["classify", "deepen", "encode", "regularize", "dropout", "regress", "rings"]
     status = {run.info.run_name: run.info.status for run in runs(store)}
-    ended = ["guide", *stages, "tune classification", "tune regression", "tuned", "promote regression", "report"]
+    studies = ["tune classification", "tuned encode", "tune regression", "tuned regress"]
+    ended = ["guide", *stages, *studies, "promote classification", "promote regression", "report"]
     assert {status[name] for name in ended} == {"FINISHED"} and "RUNNING" not in status.values()
     names = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
     closing = names[names.index("stage") :]
