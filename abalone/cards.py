@@ -64,7 +64,8 @@ def run_card(
     baseline = "the training rows' majority class" if experiment.task == "classification" else "the training mean"
     earlier = f" The stage before is run `{previous[0]}`, on the same rows." if previous else ""
     return "\n\n".join([
-        f"**{stage}** ({f'guide section {lesson.guide}' if stage in STAGES else lesson.guide}). {lesson.teaches}",
+        f"**{stage}** ({f'guide section {lesson.guide}' if stage in STAGES else lesson.guide}). {lesson.teaches} "
+        f"Test: {_headline(experiment.task, metrics, before)}.",
         markdown_table(columns, rows),
         f"The baseline is {baseline}.{earlier} Reported epoch: {metrics['reported_epoch']:.0f}; best by validation "
         f"loss: {metrics['best_epoch']:.0f} of {experiment.epochs}. Its scores stand one step after the last epoch "
@@ -75,6 +76,14 @@ def run_card(
         f"or score raw rows (text `Sex`, seven measurements):\n\n```python\nimport mlflow.pyfunc\n\n"
         f"model = mlflow.pyfunc.load_model(\"{model_uri}\")\n```",
     ])  # fmt: skip
+
+
+def _headline(task: str, metrics: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """The first score of a task beside those that it is to be held against; pages show little else unless unfolded."""
+    name, *_ = HEADLINES[task]
+    others = {"baseline": metrics.get(f"baseline_{name}/test"), "stage before": before.get(f"{name}/test")}
+    told = ", ".join(f"{whose} {_number(value)}" for whose, value in others.items() if value is not None)
+    return f"{name} {_number(metrics[f'{name}/test'])} ({told})"
 
 
 def rings_card(experiment: RingsExperiment, metrics: Mapping[str, float], model_uris: Mapping[str, str]) -> str:
@@ -91,7 +100,8 @@ def rings_card(experiment: RingsExperiment, metrics: Mapping[str, float], model_
     loading = "\n".join(f'model = mlflow.pytorch.load_model("{uri}")  # {task}' for task, uri in model_uris.items())
     scoring = "\n".join(f'model = mlflow.pyfunc.load_model("{uri}")  # {task}' for task, uri in model_uris.items())
     return "\n\n".join([
-        f"**rings** ({RINGS.guide}). {RINGS.teaches}",
+        f"**rings** ({RINGS.guide}). {RINGS.teaches} "
+        f"Test: {'; '.join(_headline(task, metrics, {}) for task in HEADLINES)}.",
         markdown_table(["score", "validation", "baseline", "test", "baseline"], rows),
         f"{fits} Baselines are the majority class and the mean of the rows of each fit. The lowest validation loss was "
         f"at epoch {metrics['best_epoch']:.0f} of {experiment.epochs}; the last one is reported, since the weights are "
@@ -183,6 +193,17 @@ def decision_card(decision: Any, metric: str, dry_run: bool = False, shown: int 
     if shown and len(rows) > shown:
         table += f"\n\nand {len(rows) - shown} more: `decision.md`, `decision_{decision.task}.json`."
     return f"### {decision.task}\n\n{verdict} {now}{before}\n\nBy `{metric}/val`, lower is better:\n\n{table}"
+
+
+def champion_line(decision: Any, metric: str, uri: str) -> str:
+    """Who is best, by how much, and what became of it, in two sentences."""
+    best, *others = [c for c in decision.candidates if not c.refusal]
+    rivals = [f"next `{c.name}` {_number(c.score)}" for c in others if c.run_id != best.run_id][:1]
+    rivals.append(f"baseline {_number(best.baseline)}")
+    return (
+        f"Best {decision.task} by validation: **{best.name}**, {metric} {_number(best.score)} ({', '.join(rivals)}); "
+        f"{decision.reason}. Champion: `{uri}`, version {decision.version}."
+    )
 
 
 def version_card(

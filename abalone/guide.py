@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from abalone import plots, registry, report, tracking, tuning
-from abalone.cards import CLOSING_NOTE, TABLE_HEADER, closing_rows, markdown_table
+from abalone.cards import CLOSING_NOTE, TABLE_HEADER, champion_line, closing_rows, markdown_table
 from abalone.config import SEARCHED, TASKS, Experiment, RingsExperiment, UserError
+from abalone.evaluation import SELECTION
 from abalone.rings_stage import run_rings
 from abalone.stages import Result, run_stage
 from abalone.studies import Plan, read_space
@@ -97,8 +98,7 @@ def _promote(task: str, say: Say) -> str:
     except registry.NoCandidate as error:
         say(f"No promotion: {error}")
         return f"No champion of {task}: {error}"
-    best = f"the best run by validation is `{decision.challenger.name}`: {decision.reason}"
-    return f"Champion: `models:/{tracking.REGISTERED[task]}@champion`, version {decision.version}; {best}."
+    return champion_line(decision, SELECTION[task], f"models:/{tracking.REGISTERED[task]}@champion")
 
 
 def _report(experiments: Mapping[str, Experiment], seeds: int, say: Say) -> str:
@@ -114,13 +114,16 @@ def _report(experiments: Mapping[str, Experiment], seeds: int, say: Say) -> str:
 def _close(run_id: str, results: list[Result], champions: list[str]) -> str:
     """Write the closing table, and a figure of it, to the run of all and to the experiment; return the table."""
     rows = closing_rows(results)
-    table = "\n\n".join([markdown_table(TABLE_HEADER, rows), CLOSING_NOTE, *champions])
+    table = f"{markdown_table(TABLE_HEADER, rows)}\n\n{CLOSING_NOTE}"
     done = [{"stage": r.stage, "task": task, **r.metrics} for r in results for task in TASKS if task in r.task]
     figures = {"comparison.png": plots.comparison(done)} if done else {}
     frame = pd.DataFrame(rows, columns=TABLE_HEADER)
-    tags = tracking.log_files(run_id, texts={"stages.md": table}, figures=figures, tables={"stages.json": frame})
-    tags["mlflow.note.content"] = f"Every stage of the guide, and what goes beyond it, on the test half.\n\n{table}"
+    won, tried = "\n\n".join(champions), "Every stage of the guide, and what goes beyond it, on the test half."
+    text = f"{table}\n\n{won}".strip()
+    tags = tracking.log_files(run_id, texts={"stages.md": text}, figures=figures, tables={"stages.json": frame})
+    # A page shows the first lines, and the rest when it is asked for.
+    tags["mlflow.note.content"] = f"{won}\n\n{tried}\n\n{table}".strip()
     tracking.log_tags(run_id, tags)
-    # The page shows the first paragraph, and the rest when it is asked for.
-    tracking.describe_experiment(run_id, f"{' '.join(champions)}\n\nLatest run of everything: `{run_id}`.\n\n{table}")
-    return table
+    where = f"Latest run of everything: `{run_id}`. *Views* (at the top) has all runs, the best first."
+    tracking.describe_experiment(run_id, f"{won}\n\n{where}\n\n{table}".strip())
+    return text

@@ -23,6 +23,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from abalone import serving
 from abalone.columns import RAW_COLUMNS
 from abalone.processes import close_orphans, process_tags
+from abalone.views import NAMES, leaderboards
 
 EXPERIMENT = "abalone"
 REGISTERED = {"classification": "abalone-classifier", "regression": "abalone-regressor"}
@@ -71,6 +72,8 @@ def run(
         try:
             if not nested:
                 close_orphans(active.info.experiment_id, run_id)
+                for key, view in leaderboards(int(time.time() * 1000)).items():
+                    MlflowClient().set_experiment_tag(active.info.experiment_id, key, view)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
             mlflow.end_run("KILLED")
@@ -301,16 +304,17 @@ def add_note(run_id: str, text: str) -> None:
 
 
 def how_to_browse(run_id: str) -> str:
-    """The command that opens the UI on the store in use, and the address of a run there."""
-    uri = mlflow.get_tracking_uri()
-    page = f"#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
-    page += "?workflowType=machine_learning"
-    if uri.startswith(("http://", "https://")):
-        return f"Browse the run: {uri}/{page}"
+    """The command that opens the UI on the store in use, and the addresses of a run and of the leaderboards there."""
+    uri, mlflow_command = mlflow.get_tracking_uri(), Path(sys.executable).with_name("mlflow")
+    served = uri.startswith(("http://", "https://"))
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
-    mlflow_command = Path(sys.executable).with_name("mlflow")
-    return f"Browse the run:\n  {mlflow_command} ui --backend-store-uri {uri}\nand open http://127.0.0.1:5000/{page}"
+    command = "" if served else f"  {mlflow_command} ui --backend-store-uri {uri}\n"
+    runs = f"{uri if served else 'http://127.0.0.1:5000'}/#/experiments/"
+    runs += f"{MlflowClient().get_run(run_id).info.experiment_id}/runs"
+    mode = "?workflowType=machine_learning"
+    boards = "\n".join(f"  {runs}{mode}&viewStateShareKey={name}" for name in NAMES.values())
+    return f"Browse:\n{command}This run:\n  {runs}/{run_id}{mode}\nAll runs, the best first:\n{boards}"
 
 
 def _experiment_id(name: str | None) -> str:

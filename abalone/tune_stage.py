@@ -167,10 +167,10 @@ def _card(study: Any, plan: Plan, frame: pd.DataFrame, shares: dict[str, float])
     rows = [[t["trial"], f"{t['value']:.4f}", *(_number(t[name]) for name in plan.space)] for _, t in top.iterrows()]
     weights = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
     return "\n\n".join([
+        outcome(study, plan, study.study_name),
         f"**Study `{study.study_name}`** of {plan.task}, begun at the settings of `{plan.base}`. "
         f"Trials see the validation rows only; the winner is trained again in the run `tuned {plan.base}` below, which "
         "is scored on the test rows once and can be promoted.",
-        outcome(study, plan, study.study_name),
         _space_table(plan),
         markdown_table(header, rows),
         *([f"What the complete trials' score depends on (PED-ANOVA, shares of 1): {weights}."] if weights else []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 from conftest import environment
 
 from abalone import config, guide
+from abalone.views import SHOWN
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -53,12 +55,16 @@ def page(address: str, folder: Path) -> str:
 def test_a_stranger_sees_what_was_tried_and_what_came_out(ui, own_folder):
     said: list[str] = []
     experiments = {name: config.load(name, {"epochs": 2}) for name in ("classify", "regress")}
-    classify, _ = guide.run_all(experiments, said.append)
+    classify, regress = guide.run_all(experiments, said.append)
     # The address that the command prints, on the port of this test.
-    path, query = said[-1].split("http://127.0.0.1:5000/")[1].split()[0].split("?")
+    (path, query), *boards = [line.split("?") for line in re.findall(r"http://127.0.0.1:5000/(\S+)", said[-1])]
     parent = page(f"{ui}{path}?{query}", own_folder)
     assert "Every stage of the guide" in parent
     assert f"{classify.metrics['accuracy/test']:.4f}" in parent, "the comparison table"
+    for (runs, view), (shown, hidden) in zip(boards, [(classify, regress), (regress, classify)], strict=True):
+        board = page(f"{ui}{runs}?{view}", own_folder)
+        assert f"runs/{shown.run_id}" in board and f"runs/{hidden.run_id}" not in board
+        assert all(name in board for name in SHOWN[shown.task][:2]), "the columns of the view, as far as they fit"
     path = f"{path.rsplit('/', 1)[0]}/{classify.run_id}"
     run = page(f"{ui}{path}?{query}", own_folder)
     assert config.STAGES["classify"].teaches in run

@@ -29,7 +29,7 @@ config
 dataset features
 models
 training evaluation plots cards serving
-members studies rings explain
+members studies rings explain views
 population
 tracking
 selection
