@@ -18,13 +18,22 @@ CLOSING_NOTE = (
     "which make 0.725 of the rows right, and the area 0.72 of a curve of hard labels; overfitting begins at epoch 5."
 )
 DECISION_HEADER = ("run", "run id", "validation", "baseline", "test (not used)", "split", "outcome")
+MEASURED = {
+    "Length": "longest measure of the shell",
+    "Diameter": "across the length",
+    "Height": "with the meat in the shell",
+    "Whole weight": "the whole animal",
+    "Shucked weight": "the meat",
+    "Viscera weight": "the gut, after bleeding",
+    "Shell weight": "the shell, dried",
+}
 MEANINGS = {
-    "label": " or ".join(CLASS_LABELS),
+    "label": f"{' or '.join(CLASS_LABELS)}: Old from a probability of 0.5 on",
     "probability_old": f"that the animal has {OLD_FROM_RINGS} rings or more, 0 to 1",
     "rings": "number of rings in the shell",
     "age_years": f"rings + {YEARS_BEFORE_FIRST_RING}, years",
-    "rings_low": "least number of rings of an interval that holds 80 % of the animals (in versions of `rings`)",
-    "rings_high": "largest number of rings of that interval (in versions of `rings`)",
+    "rings_low": "least number of rings of an interval that holds 80 % of the animals (from runs of `rings` only)",
+    "rings_high": "largest number of rings of that interval (from runs of `rings` only)",
 }
 
 
@@ -121,9 +130,10 @@ def reliability_text(metrics: Mapping[str, float]) -> str:
         return ""
     ece, held = ([metrics[f"{name}/{part}"] for part in ("val", "test")] for name in ("ece", "coverage80"))
     return (
-        f"**Calibration**: expected calibration error {ece[0]:.3f} on validation, {ece[1]:.3f} on test. **Interval** "
-        f"(of the regressor): `rings_low` to `rings_high` is to hold 80 % of the animals; it holds {held[0]:.1%} on "
-        f"validation, {held[1]:.1%} on test."
+        f"**Calibration** (of the classifier): expected calibration error {ece[0]:.3f} on validation, {ece[1]:.3f} on "
+        "test; so few rows give even a perfect model one above 0. **Interval** (of the regressor): `rings_low` to "
+        f"`rings_high` is to hold 80 % of the animals; it holds {held[0]:.1%} on validation, {held[1]:.1%} on test. "
+        "Validation is of the fit on the training rows, test of the logged model."
     )
 
 
@@ -175,10 +185,11 @@ def decision_rows(decision: Any) -> list[tuple[str, ...]]:
     ]
 
 
-def decision_card(decision: Any, metric: str, dry_run: bool = False, shown: int | None = None) -> str:
+def decision_card(decision: Any, metric: str, margin: float, dry_run: bool = False, shown: int | None = None) -> str:
     """What a promotion decided for one task, and why: Markdown, from a ``selection.Decision``.
 
-    With ``shown``, no more candidates than that: MLflow holds 8,000 characters in a description.
+    ``margin`` is the share by which a candidate must be better than the baseline. With ``shown``, no more candidates
+    than that: MLflow holds 8,000 characters in a description.
     """
     best, was = decision.challenger, decision.champion
     if best is None:
@@ -192,7 +203,8 @@ def decision_card(decision: Any, metric: str, dry_run: bool = False, shown: int 
     table = markdown_table(DECISION_HEADER, rows[:shown]) if rows else "No runs of this task."
     if shown and len(rows) > shown:
         table += f"\n\nand {len(rows) - shown} more: `decision.md`, `decision_{decision.task}.json`."
-    return f"### {decision.task}\n\n{verdict} {now}{before}\n\nBy `{metric}/val`, lower is better:\n\n{table}"
+    rule = f"By `{metric}/val`, lower is better; the gate is {margin:.0%} better than the baseline:"
+    return f"### {decision.task}\n\n{verdict} {now}{before}\n\n{rule}\n\n{table}"
 
 
 def champion_line(decision: Any, metric: str, uri: str) -> str:
@@ -237,8 +249,8 @@ def signature_text(config: Mapping[str, Any]) -> str:
 def model_page(task: str, name: str) -> str:
     """The page of a registered model, for a stranger: what goes in, what comes out, how to load it, its limits."""
     units = {column: "g / 200" if "weight" in column else "mm / 200" for column in LIMITS}
-    inputs = [("Sex", "text", "M, F or I (infant)")]
-    inputs += [(column, units[column], f"number from 0 to {limit}") for column, limit in LIMITS.items()]
+    inputs = [("Sex", "", "sex", "M, F or I (infant)")]
+    inputs += [(column, units[column], MEASURED[column], f"0 to {limit}") for column, limit in LIMITS.items()]
     answers = [(column, MEANINGS[column]) for column in outputs({"task": task, "members": None})]
     classifying = task == "classification"
     what = (
@@ -246,12 +258,13 @@ def model_page(task: str, name: str) -> str:
     )
     tensor = "logits `[n, 2]` (Young, Old)" if classifying else "rings `[n, 1]`"
     uri = f"models:/{name}@champion"
-    return f"""{what} by its sex, size and weights. The version under the alias `champion` is the best by validation; \
-`previous` is the one before it. Scores, source run and fingerprints stand on each version.
+    return f"""{what} by its sex, size and weights. The version under the alias `champion` is the one to use: the best \
+by validation when it was promoted, unless somebody rolled back or forced another; `previous` is the one before it. \
+Scores, source run and fingerprints stand on each version.
 
 **In**: these columns, in any order; others are ignored, and `Shell weights` is understood too.
 
-{markdown_table(("column", "unit", "accepted"), inputs)}
+{markdown_table(("column", "unit", "what is measured", "accepted"), inputs)}
 
 The unit of the data file is a two-hundredth: 0.455 is 91 mm, 0.514 is 102.8 g. Other values are refused with row and \
 reason.
@@ -260,13 +273,14 @@ reason.
 
 {markdown_table(("column", "meaning"), answers)}
 
-**Load** it with MLflow alone:
+**Load** it with `mlflow`, `torch` and `pandas` alone, where `MLFLOW_TRACKING_URI` names this server or database:
 
 ```python
 import mlflow
+import pandas as pd
 
 model = mlflow.pyfunc.load_model("{uri}")
-print(model.predict(rows))  # a pandas DataFrame of the columns above
+print(model.predict(pd.read_csv("rows.csv")))  # a file with the columns above as its header
 ```
 
 or as a PyTorch module, float32 `[n, 10]` (I, F, M one-hot, then the measurements, unscaled) to {tensor}:

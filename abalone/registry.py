@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,9 +20,21 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from abalone import cards, tracking
-from abalone.config import UserError
+from abalone.config import UserError, as_text
 from abalone.evaluation import SELECTION
-from abalone.selection import CHAMPION, PREVIOUS, ROLLED_BACK, Decision, decide, holder, pages, versions
+from abalone.selection import (
+    CHAMPION,
+    MARGIN,
+    PREVIOUS,
+    ROLLED_BACK,
+    Decision,
+    decide,
+    holder,
+    pages,
+    promotable,
+    rolled_back,
+    versions,
+)
 from abalone.tracking import REGISTERED
 
 ATTEMPTS = 20
@@ -75,6 +86,9 @@ def promote(
         _find_experiment(experiment, tasks)
         run_options = {**run_options, "experiment_name": run_options.get("experiment_name") or experiment}
     with tracking.run("promote", {"stage": "promote"}, **run_options) as run_id:
+        asked = {"task": "both" if len(tasks) > 1 else tasks[0], "experiment": experiment or ""}
+        asked |= {"min_improvement": min_improvement, "dry_run": as_text(dry_run), "force": as_text(force)}
+        tracking.log_params(run_id, asked)
         where = _find_experiment(experiment, tasks) if experiment else client.get_run(run_id).info.experiment_id
         decisions = [decide(task, where, min_improvement, force) for task in tasks]
         lacking = [decision.task for decision in decisions if not decision.challenger]
@@ -87,7 +101,7 @@ def promote(
             refused = sum(len(decision.candidates) for decision in decisions if not decision.challenger)
             raise NoCandidate(
                 f"no candidate for {' and '.join(lacking)} in experiment {name!r} ({refused} runs refused); "
-                + _elsewhere(lacking)
+                + _elsewhere(lacking, where)
             )
     return decisions
 
@@ -95,7 +109,8 @@ def promote(
 def rollback(tasks: Sequence[str], say: Callable[[str], None], **run_options: Any) -> None:
     """Put the previous champion back; a second rollback brings the one that was taken away back again.
 
-    The version that leaves is marked, and no promotion takes its score on its split again.
+    The version that leaves is marked, and no promotion takes its score on its split again; a second rollback takes the
+    mark away and sets none.
 
     Raises
     ------
@@ -112,9 +127,10 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], **run_options: An
         lines = []
         for task, (champion, previous) in holders.items():
             name = REGISTERED[task]
-            client.set_model_version_tag(name, champion.version, ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
             if ROLLED_BACK in previous.tags:
                 client.delete_model_version_tag(name, previous.version, ROLLED_BACK)
+            else:
+                client.set_model_version_tag(name, champion.version, ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
             _set_alias(client, name, CHAMPION, previous.version)
             _set_alias(client, name, PREVIOUS, champion.version)
             lines.append(f"{name}: version {previous.version} is champion again; {champion.version} is previous.")
@@ -126,14 +142,13 @@ def _crown(decision: Decision, run_id: str) -> Decision:
     """Register the challenger and let the best version have the alias; the decision as it turned out."""
     client, best, task = MlflowClient(), decision.challenger, decision.task
     name, metric = REGISTERED[task], SELECTION[task]
-    _describe(client, task)
     config, metrics = client.get_logged_model(best.model_id).params, client.get_run(best.run_id).data.metrics
     config = {**config, "task": task}
     tags = {
         "metric": metric,
         "score": repr(best.score),
         f"{metric}/val": f"{best.score:.5f}",
-        f"{metric}/test": f"{best.test:.5f}",
+        **({f"{metric}/test": f"{best.test:.5f}"} if best.test is not None else {}),
         f"baseline_{metric}/val": f"{best.baseline:.5f}",
         "dataset": best.dataset,
         "split": best.split,
@@ -141,13 +156,14 @@ def _crown(decision: Decision, run_id: str) -> Decision:
         "promotion_run": run_id,
     }
     card = cards.version_card(decision, metric, run_id, metrics, config)
+    _describe(client, task)
     registered = client.create_model_version(
         name, f"models:/{best.model_id}", best.run_id, tags, description=card, model_id=best.model_id
     )
     winner = _settle(client, decision, registered)
     if winner == int(registered.version):
         return replace(decision, version=winner)
-    reason = f"{decision.reason}; but another promotion at the same moment made version {winner} champion"
+    reason = f"{decision.reason}; but version {winner}, registered by another promotion, is better and champion"
     return replace(decision, version=winner, promotes=False, reason=reason)
 
 
@@ -156,12 +172,12 @@ def _settle(client: MlflowClient, decision: Decision, mine: Any) -> int:
     task, name = decision.task, REGISTERED[decision.task]
     replaced = decision.champion.version if decision.champion else 0
     for _ in range(ATTEMPTS):
-        later = [v for v in versions(task) if int(v.version) > replaced and ROLLED_BACK not in v.tags]
-        same_rows = [v for v in later if v.tags.get("split") == mine.tags["split"] and "score" in v.tags]
+        champion, known = holder(task, CHAMPION), versions(task)
+        now, split, given_up = int(champion.version) if champion else 0, mine.tags["split"], rolled_back(known)
+        later = [v for v in known if int(v.version) > replaced and "score" in v.tags]
+        same_rows = [v for v in later if v.tags.get("split") == split and (split, v.tags["score"]) not in given_up]
         scores = {int(v.version): float(v.tags["score"]) for v in same_rows}
-        best = min(scores, key=lambda version: (scores[version], -version))
-        champion = holder(task, CHAMPION)
-        now = int(champion.version) if champion else 0
+        best = min(scores, key=lambda version: (scores[version], -version), default=now)
         if now == best or (now > replaced and now not in scores):
             return now
         if replaced:
@@ -192,7 +208,7 @@ def _describe(client: MlflowClient, task: str) -> None:
 def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> str:
     """Write the decisions into the run; the short form of them."""
     full, short = (
-        "\n\n".join(cards.decision_card(d, SELECTION[d.task], dry_run, shown) for d in decisions)
+        "\n\n".join(cards.decision_card(d, SELECTION[d.task], MARGIN, dry_run, shown) for d in decisions)
         for shown in (None, SHOWN_CANDIDATES)
     )
     tables = {
@@ -213,14 +229,13 @@ def _find_experiment(name: str, tasks: Sequence[str]) -> str:
     return found.experiment_id
 
 
-def _elsewhere(tasks: Sequence[str]) -> str:
-    """The experiments that have finished runs of each task, as a sentence."""
-    client = MlflowClient()
-    names = {e.experiment_id: e.name for e in pages(client.search_experiments)}
-    told = []
+def _elsewhere(tasks: Sequence[str], here: str | None = None) -> str:
+    """The experiments, but for the one that was looked at, that have something to promote, as a sentence."""
+    others = [e for e in pages(MlflowClient().search_experiments) if e.experiment_id != here]
+    told, hint = [], ""
     for task in tasks:
-        query = f"tags.task LIKE '%{task}%' and attributes.status = 'FINISHED' and metrics.`{SELECTION[task]}/val` >= 0"
-        runs = Counter(names[run.info.experiment_id] for run in pages(client.search_runs, list(names), query))
-        some = ", ".join(f"{name} ({count} runs)" for name, count in runs.most_common())
-        told.append(f"{task} runs are in: {some or 'no experiment; train one first'}")
-    return "; ".join(told) + "; choose with -P experiment=NAME"
+        counts = {e.name: promotable(task, e.experiment_id) for e in others}
+        if some := ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count):
+            hint = "; choose with -P experiment=NAME"
+        told.append(f"{task} runs fit for promotion are in: {some or 'no other experiment, so train one first'}")
+    return "; ".join(told) + hint

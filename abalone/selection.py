@@ -1,8 +1,8 @@
 """Which run should be champion, and why: candidates, gate, and the comparison with today's champion. Writes nothing.
 
-Candidates are the runs of one experiment. **Today's split** is that of the newest finished run with a model and a
-finite score; only runs on the same rows are eligible, ranked by ``evaluation.SELECTION`` on validation. The best must
-be better than the baseline by ``MARGIN``, and better than the champion on the same rows.
+Candidates are the finished runs of one experiment with a model and a score that is better than the baseline by
+``MARGIN``. **Today's split** is that of the newest of them; only runs on the same rows are eligible, ranked by
+``evaluation.SELECTION`` on validation. The best must be better than the champion on the same rows.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def decide(task: str, experiment_id: str, min_improvement: float = 0.0, force: b
     if best is None:
         return decision(False, "no candidate")
     if champion is None:
-        return decision(True, "there is no champion yet")
+        lead = 1 - best.score / best.baseline
+        return decision(True, f"the first champion, {lead:.0%} better than the baseline")
     if best.run_id == champion.run_id:
         return decision(False, "it is the champion already; nothing changes")
     try:
@@ -158,16 +159,14 @@ def _judge(task: str, candidates: Sequence[Candidate], versions: Sequence[Any]) 
     metric = SELECTION[task]
     judged = [replace(c, refusal=_unfit(c, metric)) for c in candidates]
     newest = max((c for c in judged if not c.refusal), key=lambda c: c.started, default=None)
-    rolled_back = {(v.tags.get("split"), v.tags.get("score")): v.version for v in versions if ROLLED_BACK in v.tags}
+    given_up = rolled_back(versions)
 
     def refusal(c: Candidate) -> str:
         if c.refusal:
             return c.refusal
         if (c.dataset, c.split) != (newest.dataset, newest.split):
             return f"other rows (split {c.split}) than those of today ({newest.split}, run {newest.name})"
-        if c.baseline is None or not c.score <= (1 - MARGIN) * c.baseline:
-            return f"not {MARGIN:.0%} better than the baseline"
-        if version := rolled_back.get((c.split, repr(c.score))):
+        if version := given_up.get((c.split, repr(c.score))):
             return f"same score as version {version}, which was rolled back"
         return ""
 
@@ -188,7 +187,11 @@ def _unfit(candidate: Candidate, metric: str) -> str:
         return "no model"
     if not _is_finite(candidate.score):
         return f"no {metric}/val" if candidate.score is None else f"{metric}/val is not finite"
-    return "" if candidate.dataset and candidate.split else "no fingerprint of data and split"
+    if not candidate.dataset or not candidate.split:
+        return "no fingerprint of data and split"
+    if candidate.baseline is None or not candidate.score <= (1 - MARGIN) * candidate.baseline:
+        return f"not {MARGIN:.0%} better than the baseline"
+    return ""
 
 
 def _is_finite(score: float | None) -> bool:
@@ -258,6 +261,16 @@ def holder(task: str, alias: str) -> Any:
 def versions(task: str) -> list[Any]:
     """All versions of a task's registered model."""
     return list(pages(MlflowClient().search_model_versions, f"name = '{REGISTERED[task]}'"))
+
+
+def rolled_back(versions: Sequence[Any]) -> dict[tuple[str, str], str]:
+    """Split and score of versions that were rolled back, which no version nor run may bring back; to their number."""
+    return {(v.tags.get("split"), v.tags.get("score")): v.version for v in versions if ROLLED_BACK in v.tags}
+
+
+def promotable(task: str, experiment_id: str) -> int:
+    """How many runs of an experiment could be promoted, if theirs were today's rows."""
+    return sum(not _unfit(c, SELECTION[task]) for c in _candidates(task, experiment_id))
 
 
 def pages(search: Callable[..., Any], *query: Any) -> Iterator[Any]:

@@ -97,7 +97,7 @@ def test_the_best_by_validation_wins_and_its_version_says_why(client):
     version = champion()
     assert decision.promotes and decision.version == int(version.version) == 1
     assert version.run_id == best
-    assert all(word in version.description for word in ("strong", "no champion yet", "0.7000"))
+    assert all(word in version.description for word in ("strong", "the first champion", "better than the baseline", "0.7000"))
     run = client.get_run(best)
     assert float(version.tags["score"]) == run.data.metrics["log_loss/val"]
     assert (version.tags["split"], version.tags["dataset"]) == (run.data.tags["split"], run.data.tags["dataset"])
@@ -256,7 +256,7 @@ def test_a_champion_that_was_trained_on_todays_rows_is_left_to_force(client):
     candidate("new", 0.6, seed=1)
     decision = promote()
     assert not decision.promotes and champion().version == 1
-    assert "of today's 418 validation rows trained version 1" in decision.reason and "force" in decision.reason
+    assert "211 of today's 418 validation rows trained version 1" in decision.reason and "force" in decision.reason
     assert "other rows" in refusals(decision)["old"]
     assert promote(force=True).promotes and champion().version == 2
 
@@ -312,7 +312,7 @@ def test_without_candidates_it_names_the_experiments_that_have_some_and_touches_
         promote(experiment_name="abalone")
     with pytest.raises(registry.NoCandidate, match=r"no experiment 'typo'.*shells"):
         promote(experiment="typo")
-    with pytest.raises(registry.NoCandidate, match="regression runs are in: no experiment; train one first"):
+    with pytest.raises(registry.NoCandidate, match="regression runs fit for promotion are in: no other experiment, so"):
         registry.promote(("classification", "regression"), lambda text: None, experiment="shells")
     assert not client.search_registered_models() and client.get_experiment_by_name("typo") is None
     assert promote(experiment="shells").promotes
@@ -329,6 +329,7 @@ def test_rollback_puts_the_previous_champion_back_and_again_undoes_it(client):
     registry.rollback(("classification",), told.append)
     assert (champion().version, champion("previous").version) == (2, 1)
     assert not promote().promotes
+    assert all("rolled_back" not in version.tags for version in selection.versions("classification"))
 
 
 def test_no_promotion_brings_back_what_was_rolled_back_not_even_its_twin(client):
@@ -342,6 +343,47 @@ def test_no_promotion_brings_back_what_was_rolled_back_not_even_its_twin(client)
     assert "rolled back" in refusals(decision)["second"] and "rolled back" in refusals(decision)["twin"]
     candidate("third", 0.7)
     assert promote().promotes and champion("previous").version == 1
+
+
+def test_a_second_version_of_what_was_rolled_back_does_not_come_back_either(client):
+    for name, skill in (("first", 0.4), ("second", 0.6)):
+        candidate(name, skill)
+        decision = selection.decide("classification", client.get_experiment_by_name("abalone").experiment_id)
+        registry._crown(decision, decision.challenger.run_id)
+    registry._crown(decision, decision.challenger.run_id)  # as another process at the same moment, or one killed
+    registry.rollback(("classification",), lambda text: None)
+    candidate("third", 0.5)
+    assert promote().promotes and champion().version == 4
+
+
+def test_a_run_without_a_test_score_can_win(client):
+    candidate("untested", 0.6, metrics={"log_loss/test": None})
+    assert promote().promotes and "log_loss/test" not in champion().tags
+
+
+def test_a_newer_run_that_is_too_weak_does_not_say_which_rows_are_todays(client):
+    candidate("sound", 0.6)
+    candidate("weak", 0.01, seed=1)
+    decision = promote()
+    assert decision.promotes and decision.challenger.name == "sound"
+    assert "better than the baseline" in refusals(decision)["weak"]
+
+
+def test_what_cannot_be_promoted_is_not_recommended(client):
+    candidate("modelless", 0.6, has_model=False)
+    candidate("weak", 0.01, experiment="elsewhere")
+    with pytest.raises(registry.NoCandidate, match="no other experiment") as error:
+        promote(experiment="abalone")
+    assert "-P experiment" not in str(error.value)
+
+
+def test_a_promotion_says_what_was_asked_of_it_and_what_the_gate_is(client):
+    candidate("only", 0.6)
+    promote(min_improvement=0.002)
+    [run] = client.search_runs(["1"], "tags.stage = 'promote'")
+    asked = {"task": "classification", "experiment": "", "min_improvement": "0.002", "dry_run": "false"}
+    assert run.data.params == {**asked, "force": "false"}
+    assert "the gate is 5% better than the baseline" in run.data.tags["mlflow.note.content"]
 
 
 def test_rollback_without_a_previous_champion_changes_nothing(client):
@@ -370,7 +412,7 @@ def test_of_two_promotions_that_decided_at_the_same_moment_the_better_stays(clie
     assert client.get_run(champion().run_id).info.run_name == "better"
     assert outcome["better"].promotes
     if order[0] == "better":
-        assert not outcome["good"].promotes and "at the same moment" in outcome["good"].reason
+        assert not outcome["good"].promotes and "another promotion" in outcome["good"].reason
     if not is_first:
         assert champion("previous").version == 1
 
