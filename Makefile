@@ -1,17 +1,18 @@
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+DATABASE := $(if $(MLFLOW_TRACKING_URI),,mlflow.db)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: $(VENV)/.installed $(if $(MLFLOW_TRACKING_URI),,mlflow.db) ## install if needed, then run every stage of the guide as tracked runs
-	mlflow run . --env-manager local --experiment-name abalone
+run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage of the guide as tracked runs
+	mlflow run . --env-manager local --experiment-name $(or $(MLFLOW_EXPERIMENT_NAME),abalone)
 
-ui: $(VENV)/.installed ## browse the runs: http://127.0.0.1:5000/?workflowType=machine_learning
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+ui: $(VENV)/.installed $(DATABASE) ## browse the runs: http://127.0.0.1:5000/?workflowType=machine_learning
+	mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --port 5000
 
 test: $(VENV)/.installed-test ## check style and run every test
 	ruff check .

@@ -224,16 +224,18 @@ def report(seeds: int, experiment_name: str | None, run_name: str | None, debug:
 def main() -> None:
     """Run the command line; every failure is one message on stderr and an exit status that is not 0."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars of one file each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other over matrices this small
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort, Interrupted) as error:
-        click.echo("Interrupted; the run is marked KILLED.", err=True)
+        click.echo("Interrupted: no run is left running, and what was finished is kept.", err=True)
         status = error.code if isinstance(error, Interrupted) else 130
     except Exception as error:
         if "--debug" in sys.argv:

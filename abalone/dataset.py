@@ -16,6 +16,7 @@ SHIPPED = Path(__file__).parent / "data" / "abalone.data"
 SHIPPED_SHA256 = "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc78449f"
 COLUMNS = (*RAW_COLUMNS, "Rings")
 SHOWN_PROBLEMS = 5
+LONGEST_SHOWN = 40  # characters of a bad value
 FEWEST_OF_A_CLASS = 10  # gives each class a row in the smallest part of the split
 LARGEST_MEASUREMENT = float(np.finfo("float32").max)  # a model takes float32, in which more is infinite
 MOST_RINGS = 1_000_000  # beyond any animal, and its square still exact enough in a float32 loss
@@ -120,12 +121,12 @@ def split(dataset: Dataset, seed: int) -> Split:
 
 def _parse(text: str) -> pd.DataFrame:
     # Not splitlines(): it also breaks at form feeds and other marks that are no line ends in a CSV file.
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    lines = text.replace("\r\n", "\n").rstrip().split("\n")
     if not text.strip():
         raise DataError(f"no rows; expected {len(COLUMNS)} columns a line: {', '.join(COLUMNS)}")
     fields = [line.split(",") for line in lines]
     problems = [
-        (number, f"{len(row)} columns, expected {len(COLUMNS)}: {', '.join(COLUMNS)}")
+        (number, f"{len(row)} column{'s'[: len(row) > 1]}, expected {len(COLUMNS)}: {', '.join(COLUMNS)}")
         for number, row in enumerate(fields, 1)
         if len(row) != len(COLUMNS)
     ]
@@ -133,10 +134,12 @@ def _parse(text: str) -> pd.DataFrame:
     raw = pd.DataFrame([row for _, row in good], columns=COLUMNS, index=[n for n, _ in good], dtype=object)
     raw = raw.apply(lambda column: column.str.strip())
     values, found = _check_fields(raw)
-    if problems := sorted(problems + found):
+    if problems := sorted(problems + found, key=lambda problem: problem[0]):
+        if fields[0][0].strip().lower() == "sex":
+            raise DataError("line 1 is a header; expected data from the first line on, so remove it")
         shown = "".join(f"\n  line {number}: {what}" for number, what in problems[:SHOWN_PROBLEMS])
-        rest = len(problems) - SHOWN_PROBLEMS
-        raise DataError(f"{len(problems)} bad fields or lines{shown}" + (f"\n  and {rest} more" if rest > 0 else ""))
+        rest, count = len(problems) - SHOWN_PROBLEMS, len(problems)
+        raise DataError(f"{count} problem{'s'[: count > 1]}{shown}" + (f"\n  and {rest} more" if rest > 0 else ""))
     _check_classes(values["Rings"].to_numpy())
     return values.reset_index(drop=True)
 
@@ -150,7 +153,7 @@ def _check_fields(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]
     expected = {"Sex": "M, F or I", "Rings": f"an integer of at least 1 and at most {MOST_RINGS}"}
     expected |= dict.fromkeys(MEASUREMENTS, f"a number of at least 0 and at most {LARGEST_MEASUREMENT:.1e}")
     problems = [
-        (int(raw.index[i]), f"{COLUMNS[j]} is {raw.iat[i, j]!r}, expected {expected[COLUMNS[j]]}")
+        (int(raw.index[i]), f"{COLUMNS[j]} is {raw.iat[i, j][:LONGEST_SHOWN]!r}, expected {expected[COLUMNS[j]]}")
         for i, j in np.argwhere(bad.to_numpy())
     ]
     values = numbers if problems else numbers.astype({"Rings": "int64"})

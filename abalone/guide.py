@@ -13,6 +13,7 @@ import pandas as pd
 from abalone import plots, registry, report, tracking, tuning
 from abalone.cards import CLOSING_NOTE, TABLE_HEADER, champion_line, closing_rows, markdown_table
 from abalone.config import SEARCHED, TASKS, Experiment, RingsExperiment, UserError
+from abalone.dataset import read
 from abalone.evaluation import SELECTION
 from abalone.rings_stage import run_rings
 from abalone.stages import Result, run_stage
@@ -61,6 +62,7 @@ def run_all(
     if trials:
         jobs |= {f"tuned {BASES[task]}": partial(_tune, experiments[BASES[task]], trials, say) for task in TASKS}
     with tracking.run("guide", {"stage": "main"}, **run_options) as run_id:
+        read(next(iter(experiments.values())).data)  # bad data is told once, not by every stage
         results = [_attempt(name, job, say) for name, job in jobs.items()]
         found = [task for task in TASKS if any(not result.error and task in result.task for result in results)]
         champions = [_promote(task, say) for task in found]
@@ -82,7 +84,7 @@ def _attempt(name: str, job: Callable[..., Result], say: Say) -> Result:
     except Exception as error:
         result, outcome = Result(name, "", 0.0, error=str(error)), f"FAILED: {error}"
     seconds = time.perf_counter() - began
-    say(f"{name:<16} {outcome}  ({seconds:.1f} s)")
+    say(f"{name:<16} {outcome.splitlines()[0]}  ({seconds:.1f} s)")
     return replace(result, seconds=seconds)
 
 

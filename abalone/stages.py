@@ -6,7 +6,8 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from abalone import plots, tracking
 from abalone.cards import TABLE_HEADER, markdown_table, run_card, stage_rows
-from abalone.config import STAGES, TUNED, Experiment, Settings
+from abalone.config import STAGES, TUNED, BadValue, Experiment, Settings
 from abalone.dataset import Split, is_old, read, split
 from abalone.evaluation import baseline, predict, scores
 from abalone.features import encode
@@ -73,7 +74,7 @@ def run_stage(stage: str, experiment: Experiment, base: str | None = None, **run
             },
         )
         tracking.log_dataset(run_id, dataset, {"train": rows.train, "validation": rows.val, "test": rows.test})
-        previous = _previous(run_id, base or _before(stage), experiment, rows)
+        previous = _previous(run_id, stage, base, experiment, rows)
         card = run_card(stage, experiment, final, f"models:/{model_id}", previous)
         tags = {"mlflow.note.content": card, "dataset": dataset.sha256[:12], "split": rows.fingerprint}
         tags |= table_tag | tracking.environment_tags()
@@ -130,12 +131,17 @@ def command(stage: str, params: Mapping[str, str]) -> str:
     return f"mlflow run . -e {stage} {options}\n"
 
 
-def _before(stage: str) -> str | None:
-    place = list(STAGES).index(stage)
-    return list(STAGES)[place - 1] if place else None
-
-
-def _previous(run_id: str, before: str | None, experiment: Experiment, rows: Split):
-    found = tracking.find_stage(run_id, before, rows.fingerprint) if before else None
-    same_task = found and any(key.startswith("accuracy/") for key in found[1]) == (experiment.task == "classification")
-    return found if same_task else None
+def _previous(run_id: str, stage: str, base: str | None, experiment: Experiment, rows: Split):
+    """Run id and metrics of the stage before, on the same rows and with the same settings but for those taught here."""
+    names = list(STAGES)
+    before = base or (names[names.index(stage) - 1] if names.index(stage) else None)
+    if before is None:
+        return None
+    free = {"data", "device"} | ({f.name for f in fields(Experiment)} if base else set(STAGES[stage].taught))
+    for run in tracking.find_stage(run_id, before, rows.fingerprint):
+        with suppress(BadValue):  # a run of another version of this program
+            theirs = Experiment.from_mapping(run.data.params)
+            alike = all(value == getattr(experiment, key) for key, value in vars(theirs).items() if key not in free)
+            if alike and theirs.task == experiment.task:
+                return run.info.run_id, run.data.metrics
+    return None

@@ -62,7 +62,7 @@ def run(
     """
     prepare_database()
     resumed = not nested and "MLFLOW_RUN_ID" in os.environ
-    experiment = None if nested or resumed else _experiment_id(experiment_name)
+    experiment = None if resumed else _experiment_of_parent() if nested else _experiment_id(experiment_name)
     tags = {**process_tags(), **(tags or {})}
     if resumed and (run_name or _is_unnamed(os.environ["MLFLOW_RUN_ID"])):
         tags["mlflow.runName"] = run_name or name
@@ -89,13 +89,15 @@ def prepare_database() -> None:
     MLflow makes it table by table, and of two processes that do so at once one fails.
     """
     scheme, _, path = mlflow.get_tracking_uri().partition("sqlite:///")
-    if scheme or not path or Path(path).exists():
+    if scheme or not path or set("?:") & set(path) or Path(path).exists():  # options, or in memory: left to MLflow
         return
     draft = Path(f"{path}.{os.getpid()}")
-    MlflowClient(f"sqlite:///{draft}").search_experiments()
-    with suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()
+    try:
+        MlflowClient(f"sqlite:///{draft}").search_experiments()
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def log_stage(
@@ -250,13 +252,12 @@ def environment_tags() -> dict[str, str]:
     return {"packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES), "dirty": dirty}
 
 
-def find_stage(run_id: str, stage: str, split: str) -> tuple[str, dict[str, float]] | None:
-    """The newest finished run of ``stage`` on the same split, in the experiment of ``run_id``: id and metrics."""
+def find_stage(run_id: str, stage: str, split: str) -> list[Any]:
+    """The newest finished runs of ``stage`` on the same split, in the experiment of ``run_id``, the last one first."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
     query = f"tags.stage = '{stage}' and tags.split = '{split}' and attributes.status = 'FINISHED'"
-    found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
-    return (found[0].info.run_id, found[0].data.metrics) if found else None
+    return client.search_runs([experiment], query, max_results=20, order_by=["attributes.start_time DESC"])
 
 
 def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
@@ -315,6 +316,11 @@ def how_to_browse(run_id: str) -> str:
     mode = "?workflowType=machine_learning"
     boards = "\n".join(f"  {runs}{mode}&viewStateShareKey={name}" for name in NAMES.values())
     return f"Browse:\n{command}This run:\n  {runs}/{run_id}{mode}\nAll runs, the best first:\n{boards}"
+
+
+def _experiment_of_parent() -> str:
+    """Of the active run. Left to itself, MLflow files a nested run by the environment instead."""
+    return mlflow.active_run().info.experiment_id
 
 
 def _experiment_id(name: str | None) -> str:

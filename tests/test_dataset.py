@@ -126,22 +126,37 @@ def test_a_bad_field_is_refused_with_line_column_value_and_expectation(column, v
     fields = YOUNG.split(",")
     fields[[*RAW_COLUMNS, "Rings"].index(column)] = value
     message = refused(write([*GOOD, ",".join(fields), OLD]))
-    assert "rows.csv: 1 bad fields or lines\n" in message
+    assert "rows.csv: 1 problem\n" in message
     assert f"line {len(GOOD) + 1}: {column} is {value!r}, expected " in message and expected in message
 
 
 @pytest.mark.parametrize("line, columns", [("M,1,2", 3), (YOUNG + ",1", 10), ("", 1)])
 def test_a_wrong_number_of_columns_is_refused(line, columns):
     message = refused(write([OLD, line, *GOOD]))
-    assert f"line 2: {columns} columns, expected 9: Sex, Length, " in message
+    assert f"line 2: {columns} column{'s'[: columns > 1]}, expected 9: Sex, Length, " in message
 
 
 def test_five_problems_are_shown_in_order_and_the_rest_counted():
     lines = [*GOOD, YOUNG.replace("M", "x"), "1,2", *[OLD.replace("12", "0")] * 6]
     first, *shown, rest = refused(write(lines)).splitlines()
-    assert first.endswith("8 bad fields or lines") and rest == "  and 3 more"
+    assert first.endswith("8 problems") and rest == "  and 3 more"
     assert [line.split(":")[0] for line in shown] == [f"  line {n}" for n in (21, 22, 23, 24, 25)]
     assert "Sex is 'x'" in shown[0] and "2 columns" in shown[1] and "Rings is '0'" in shown[2]
+
+
+def test_problems_of_one_line_are_in_the_order_of_its_columns_and_long_values_are_cut():
+    fields = YOUNG.split(",")
+    fields[0], fields[3] = "x" * 5000, "tall"
+    _, sex, height = refused(write([*GOOD, ",".join(fields)])).splitlines()
+    assert f"Sex is '{'x' * 40}'," in sex and "Height is 'tall'" in height
+
+
+def test_a_header_is_called_one():
+    assert "line 1 is a header" in refused(write([",".join([*RAW_COLUMNS, "Rings"]), *GOOD]))
+
+
+def test_blanks_after_the_last_line_do_no_harm():
+    assert len(read(write([*GOOD, " ", ""])).frame) == len(GOOD)
 
 
 def test_exactly_five_problems_have_no_rest():

@@ -82,7 +82,7 @@ def test_a_stopped_run_is_never_left_running(store, sent, status):
     if sent == signal.SIGKILL:  # nothing can be done at once; the next run does it
         assert abalone("classify", "--epochs", "1")[0] == 0
     else:
-        assert "KILLED" in err
+        assert "no run is left running" in err
     assert runs(store)[-1].info.status == status
 
 
@@ -93,6 +93,16 @@ def wait_until(process: subprocess.Popen, condition, seconds: float = 60) -> Non
         assert time.monotonic() < until, "waited in vain"
         with contextlib.suppress(subprocess.TimeoutExpired):
             pytest.fail(f"ended with {process.wait(0.2)}: {process.communicate()}")
+
+
+@pytest.mark.slow
+def test_a_command_under_nohup_outlives_its_terminal(store):
+    deaf = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    command = [*COMMAND, "classify", "--epochs", "200"]
+    process = subprocess.Popen(command, env={**environment(), "PYTHONPATH": str(ROOT)}, preexec_fn=deaf)
+    wait_until(process, lambda: [run for run in runs(store) if "process.pid" in run.data.tags])
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(120) == 0 and runs(store)[0].info.status == "FINISHED"
 
 
 @pytest.mark.slow
@@ -113,6 +123,23 @@ def test_the_environment_names_store_and_experiment(store, monkeypatch):
     assert [run.info.run_name for run in runs(store, "mine")] == ["classify"]
     assert abalone("classify", "--epochs", "1", "--experiment-name", "other", "--run-name", "first")[0] == 0
     assert [run.info.run_name for run in runs(store, "other")] == ["first"]
+
+
+@pytest.mark.slow
+def test_all_runs_of_main_are_where_it_is_whatever_the_environment_names(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    done = mlflow_run("--experiment-name", "other", "-P", "epochs=1", "-P", "trials=0", "-P", "seeds=0")
+    assert done.returncode == 0, done.stderr
+    assert not runs(store, "mine") and {run.info.status for run in runs(store, "other")} == {"FINISHED"}
+    assert len(runs(store, "other")) == 10, "main, seven stages, two promotions"
+
+
+@pytest.mark.slow
+def test_bad_data_is_told_once_by_main(store, tmp_path):
+    (tmp_path / "bad.data").write_text("M,1,2\n" * 9)
+    status, out, err = abalone("main", "--data", "bad.data")
+    assert status == 1 and err.count("line 1:") == 1 and "line 1:" not in out
+    assert [run.info.status for run in runs(store)] == ["FAILED"]
 
 
 @pytest.mark.slow

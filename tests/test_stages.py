@@ -98,6 +98,13 @@ def test_a_run_describes_itself_against_the_baseline_and_the_stage_before(store)
     assert mlflow.pytorch.load_model(uri).training is False
 
 
+def test_the_stage_before_is_one_of_the_same_settings_but_for_what_is_taught(store):
+    other, same, newer = run("classify", epochs=1), run("classify", seed=0, epochs="2"), run("classify", epochs=1)
+    card = run("deepen", epochs=2).data.tags["mlflow.note.content"]
+    assert same.info.run_id in card and not any(r.info.run_id in card for r in (other, newer))
+    assert "stage before" not in run("deepen", epochs=3).data.tags["mlflow.note.content"]
+
+
 def test_fifty_epochs_take_few_calls_and_no_other_process(store, monkeypatch):
     calls, processes = [], []
     for name in ("log_batch", "log_metric"):
