@@ -48,7 +48,7 @@ class Member:
         """Continue the curves, and tell whether this epoch is the best so far."""
         measured["learning_rate"] = self.learning_rate
         try:
-            check_finite(measured, epoch, self.experiment)
+            check_finite(measured, epoch, self.experiment, self.metrics)
         except TrainingDiverged as error:
             self.result = error.with_traceback(None)  # whose frames would keep the group's memory
             return False

@@ -158,7 +158,8 @@ class _Group:
         self.x = torch.cat([table.x for table in tables], 1).to(device)  # [inputs, tables * n]
         self.y = torch.cat([table.y for table in tables], 1).to(device)  # [C, tables * n]
         self.classes, self.n = first.table.y.shape
-        self.table = torch.tensor([tables.index(m.table) for m in members])  # [K]
+        table = torch.tensor([tables.index(m.table) for m in members])  # [K]
+        self.table, self.first_row = table.to(device), self.n * table[:, None, None]  # batches are drawn on the CPU
 
         heights = [len(self.x), *(width + BIAS for width in padded_widths(first.experiment))]
         shapes = [(k, i, o) for i, o in zip(heights, [*padded_widths(first.experiment), OUTPUTS])]
@@ -209,7 +210,7 @@ class _Group:
         rows, size = self.sizes[0], self.batch_size
         order = torch.stack([torch.randperm(rows, generator=m.order) for m in self.members])
         order = F.pad(order, (0, -rows % size)).view(len(order), -1, size)  # [K, batches, B]
-        order = F.pad(order, (0, -size % 4)) + self.n * self.table[:, None, None]
+        order = F.pad(order, (0, -size % 4)) + self.first_row
         *full, last = order.transpose(0, 1).contiguous().to(self.x.device)
         count = rows - len(full) * size
         return [*((batch.view(-1), size) for batch in full), (last[:, : round_up(count, 4)].reshape(-1), count)]

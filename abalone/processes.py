@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -17,6 +20,7 @@ def process_tags() -> dict[str, str]:
         "process.host": socket.gethostname(),
         "process.boot": boot.read_text().strip() if boot.exists() else "unknown",
         "process.pid": str(os.getpid()),
+        "process.started": _started(os.getpid()),
     }
 
 
@@ -35,7 +39,16 @@ def may_live(tags: Mapping[str, str]) -> bool:
     here = process_tags()
     if tags.get("process.host") != here["process.host"]:
         return True
-    return tags.get("process.boot") == here["process.boot"] and _alive(int(tags["process.pid"]))
+    pid, same_boot = int(tags["process.pid"]), tags.get("process.boot") == here["process.boot"]
+    return same_boot and _alive(pid) and tags.get("process.started", _started(pid)) == _started(pid)
+
+
+def _started(pid: int) -> str:
+    """When a process began, in ticks since the boot: numbers of processes come again, in containers soon."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "unknown"
 
 
 def _alive(pid: int) -> bool:
@@ -46,3 +59,22 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let nothing break off what is written in between; the first signal that came is heard at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which never gets any
+        return
+    numbers, came = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)], []
+    before = {n: handler for n in numbers if (handler := signal.getsignal(n)) not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -118,7 +118,7 @@ def _train(experiment: RingsExperiment, distribution: RingDistribution, data, ge
         if "val" in data or epoch == experiment.epochs:
             _swap(parameters, averaged)
             measured = {f"loss/{part}": _loss(distribution, *rows) for part, rows in data.items()}
-            check_finite(measured, epoch, experiment)
+            check_finite(measured, epoch, experiment, curves)
             for name, value in measured.items():
                 curves.setdefault(name, []).append(value)
             if epoch < experiment.epochs:

@@ -51,7 +51,8 @@ def run_stage(stage: str, experiment: Experiment, base: str | None = None, **run
     """
     began = time.perf_counter()
     tags = {"stage": stage, "task": experiment.task, "guide_section": STAGES.get(stage, TUNED).guide}
-    with tracking.run(f"{stage} {base}" if base else stage, tags, **run_options) as run_id:
+    name = f"{stage} {base}" if base else stage
+    with tracking.run(name, tags, **run_options) as run_id:
         dataset = read(experiment.data)
         rows = split(dataset, experiment.seed)
         x, rings = encode(dataset.frame), dataset.frame["Rings"].to_numpy()
@@ -79,7 +80,7 @@ def run_stage(stage: str, experiment: Experiment, base: str | None = None, **run
         tags = {"mlflow.note.content": card, "dataset": dataset.sha256[:12], "split": rows.fingerprint}
         tags |= table_tag | tracking.environment_tags()
         tracking.log_stage(run_id, params=params, curves=history.metrics, final=final, tags=tags, model_id=model_id)
-    return Result(stage, experiment.task, time.perf_counter() - began, final, run_id)
+    return Result(name, experiment.task, time.perf_counter() - began, final, run_id)
 
 
 def run_single(stage: str, experiment: Experiment, say: Callable[[str], None], **run_options: Any) -> Result:

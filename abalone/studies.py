@@ -151,13 +151,31 @@ def _open_storage(storage: str) -> optuna.storages.BaseStorage:
     try:
         if "://" not in storage:
             return JournalStorage(JournalFileBackend(storage))
+        _check_no_tracking_database(storage)
         return RDBStorage(storage)
+    except UserError:
+        raise
     except Exception as error:  # of the file system, SQLAlchemy, a driver, or a driver that is not there
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(
             f"the storage {shown(storage)!r} cannot be used ({reason}); expected a path for a journal file, "
             "or the URL of a database that can be reached, such as sqlite:///studies.db"
         ) from None
+
+
+def _check_no_tracking_database(storage: str) -> None:
+    """Complain of a database with MLflow's tables: Optuna's would mix with them, and neither opens it again."""
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(storage)
+    try:
+        if "experiments" in inspect(engine).get_table_names():
+            raise UserError(
+                f"the storage {shown(storage)!r} is a tracking database of MLflow; expected a database of its own, "
+                "such as sqlite:///studies.db, or no -P storage at all"
+            )
+    finally:
+        engine.dispose()
 
 
 def shown(storage: str) -> str:
@@ -179,7 +197,7 @@ def _check_same(name: str, study: optuna.Study, plan: Plan) -> None:
     for key in sorted({*known, *wanted}):
         if known.get(key) != wanted.get(key):
             raise UserError(
-                f"study {name!r} has {key} = {known.get(key)}, not {wanted.get(key)}; "
+                f"study {name!r} has {key} = {known.get(key, 'not searched')}, not {wanted.get(key, 'unsearched')}; "
                 "give it another name, or the settings that it was begun with"
             )
 

@@ -128,16 +128,24 @@ def log_stage(
         The logged model that the final scores belong to.
     """
     missing = _unknown(run_id, params)
-    _log(run_id, missing, curves, final, tags, model_id)
+    log_batch(run_id, missing, curves, final, tags, model_id)
 
 
 def log_scores(run_id: str, scores: Mapping[str, float], model_id: str) -> None:
     """Write scores of one of a run's models."""
-    _log(run_id, {}, {}, scores, {}, model_id)
+    log_batch(run_id, final=scores, model_id=model_id)
 
 
-def _log(run_id: str, params, curves, final, tags, model_id: str | None = None) -> None:
-    """All of it in one call, or in as few as MLflow's limit allows."""
+def log_batch(
+    run_id: str,
+    params: Mapping[str, str] | None = None,
+    curves: Mapping[str, Sequence[float]] | None = None,
+    final: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    model_id: str | None = None,
+) -> None:
+    """Write what ``log_stage`` takes, in one call, or in as few as MLflow's limit allows."""
+    params, curves, final, tags = params or {}, curves or {}, final or {}, tags or {}
     now, epochs = int(time.time() * 1000), max((len(values) for values in curves.values()), default=0)
     metrics = [Metric(k, v, now, step) for k, values in curves.items() for step, v in enumerate(values, 1)]
     metrics += [Metric(k, v, now, epochs + 1, model_id=model_id) for k, v in final.items()]
@@ -146,35 +154,6 @@ def _log(run_id: str, params, curves, final, tags, model_id: str | None = None) 
     MlflowClient().log_batch(run_id, chunks[0], *texts)
     for chunk in chunks[1:]:
         MlflowClient().log_batch(run_id, chunk)
-
-
-def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
-    """Begin the runs of trials under the run of their study; return the ids."""
-    client = MlflowClient()
-    experiment = client.get_run(parent).info.experiment_id
-    tags = {**process_tags(), "mlflow.parentRunId": parent, "study": study, "stage": "trial"}
-    return [client.create_run(experiment, tags=tags, run_name=f"trial {n}").info.run_id for n in numbers]
-
-
-def close_trial(
-    run_id: str,
-    status: str,
-    params: Mapping[str, str] | None = None,
-    curves: Mapping[str, Sequence[float]] | None = None,
-    final: Mapping[str, float] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Write all that there is to say of a trial in one call, and end its run.
-
-    Parameters
-    ----------
-    run_id, status : str
-        The run, and FINISHED, KILLED or FAILED.
-    params, curves, final, tags : mapping, optional
-        As for ``log_stage``.
-    """
-    _log(run_id, params or {}, curves or {}, final or {}, tags or {})
-    MlflowClient().set_terminated(run_id, status)
 
 
 def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Sequence[int]]) -> None:
@@ -267,29 +246,12 @@ def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 def log_params(run_id: str, params: Mapping[str, Any]) -> None:
     """Parameters of a run; those that ``mlflow run`` wrote already are left as they are."""
-    _log(run_id, _unknown(run_id, params), {}, {}, {})
+    log_batch(run_id, _unknown(run_id, params))
 
 
 def _unknown(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
     known = MlflowClient().get_run(run_id).data.params
     return {key: str(value) for key, value in params.items() if key not in known}
-
-
-def log_study(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """What a study has found: numbers and words, in one call."""
-    _log(run_id, {}, {}, metrics, tags)
-
-
-def first_value(run_id: str, metric: str) -> float:
-    """A curve's value at its first epoch."""
-    return MlflowClient().get_metric_history(run_id, metric)[0].value
-
-
-def beside_database(name: str) -> Path:
-    """Where a file of ours belongs: in the folder of the SQLite tracking database, or else in the current one."""
-    uri = mlflow.get_tracking_uri()
-    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
-    return folder / name
 
 
 def describe_experiment(run_id: str, text: str) -> None:

@@ -30,7 +30,11 @@ class Adam(torch.optim.Adam):
 
 
 class TrainingDiverged(UserError):
-    """A loss became infinite or not a number."""
+    """A loss became infinite or not a number; ``curves`` is what ``History.metrics`` would hold, up to then."""
+
+    def __init__(self, message: str, curves: dict[str, list[float]] | None = None):
+        super().__init__(message)
+        self.curves = curves or {}
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _train(experiment: Experiment, model, x: Tensor, y: Tensor, sizes: list[int]
             optimizer.step()
 
         measured = {**_evaluate(model, x, y, sizes), "learning_rate": scheduler.get_last_lr()[0]}
-        check_finite(measured, epoch, experiment)
+        check_finite(measured, epoch, experiment, metrics)
         for name, value in measured.items():
             metrics.setdefault(name, []).append(value)
         if best_epoch == 0 or measured["loss/val"] < metrics["loss/val"][best_epoch - 1]:
@@ -229,13 +233,14 @@ def unflatten(network: nn.Module) -> None:
         p.data, p.grad = p.data.clone(), None
 
 
-def check_finite(measured: dict[str, float], epoch: int, experiment: Experiment) -> None:
+def check_finite(measured: dict[str, float], epoch: int, experiment: Experiment, curves: dict) -> None:
     """Raise ``TrainingDiverged`` if anything measured at the end of ``epoch`` is not a finite number."""
     for name, value in measured.items():
         if not math.isfinite(value):
             raise TrainingDiverged(
                 f"training diverged: {name} is {value} at the end of epoch {epoch}, expected a finite number; "
-                f"lower learning_rate (it is {experiment.learning_rate}), for example by ten"
+                f"lower learning_rate (it is {experiment.learning_rate}), for example by ten",
+                curves,
             )
 
 

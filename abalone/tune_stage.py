@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from abalone import plots, tracking, tuning
+from abalone import plots, tracking, trial_runs, tuning
 from abalone.cards import TABLE_HEADER, markdown_table, stage_rows
 from abalone.config import UserError
 from abalone.dataset import read, split
 from abalone.evaluation import SELECTION
+from abalone.processes import signals_held
 from abalone.stages import Result, run_stage, to_toml
 from abalone.studies import Plan, open_study, shown
 
@@ -54,21 +55,24 @@ def run_tune(plan: Plan, where: Where, limits: tuning.Limits, say: Callable[[str
         If the data, the storage or the study's name are no good, before anything is written.
     """
     rows = split(read(plan.experiment.data), plan.experiment.seed)
+    trial_runs.reach()
     name = where.study or f"{plan.task}-{secrets.token_hex(3)}"
-    storage = where.storage or str(tracking.beside_database(JOURNAL))
+    storage = where.storage or str(trial_runs.beside_database(JOURNAL))
     study = open_study(plan, name, storage)
     say(f"study {name} in {shown(storage)}")
     settings = {key: plan.experiment.as_text()[key] for key in ("seed", "epochs", "device", "data")}
-    tags = {"stage": "tune", "study": name, "study.task": plan.task, "split": rows.fingerprint}
+    tags = {"stage": "tune", "study": name, "study.task": plan.task, "study.base": plan.base, "split": rows.fingerprint}
     with tracking.run(f"tune {plan.task}", tags, **run_options) as run_id:
         tracking.log_params(run_id, {**asdict(limits), "base": plan.base, "search": ",".join(plan.space), **settings})
-        progress = Progress(plan, limits.trials, say)
+        trial_runs.adopt_trials(run_id, name)
+        progress = Progress(plan, limits.trials, say, tuning.counted(study))
         try:
             tuning.search(study, plan, storage, run_id, limits, progress)
         finally:
-            progress.close()
-            _report(run_id, study, plan, storage)
-            say(outcome(study, plan, name))
+            with signals_held():
+                progress.close()
+                _report(run_id, study, plan, storage)
+                say(outcome(study, plan, name))
         return _train_winner(run_id, study, plan)
 
 
@@ -81,11 +85,11 @@ def run_single(plan: Plan, where: Where, limits: tuning.Limits, say: Callable[[s
 class Progress:
     """A bar with the best value so far on a terminal, a line per batch elsewhere."""
 
-    def __init__(self, plan: Plan, trials: int, say: Callable[[str], None]):
+    def __init__(self, plan: Plan, trials: int, say: Callable[[str], None], done: int = 0):
         from tqdm import tqdm  # of Optuna's own requirements
 
         self.plan, self.trials, self.say, self.known = plan, trials, say, 0
-        self.bar = tqdm(total=trials, unit="trial", leave=False) if sys.stderr.isatty() else None
+        self.bar = tqdm(total=trials, initial=done, unit="trial", leave=False) if sys.stderr.isatty() else None
 
     def __call__(self, study: Any) -> None:
         found = tuning.states(study)
@@ -133,7 +137,7 @@ def _report(run_id: str, study: Any, plan: Plan, storage: str) -> None:
     tables = {"trials.json": frame} if len(frame) else {}
     if best is None:
         tags = tracking.log_files(run_id, texts=texts, figures={}, tables=tables)
-        tracking.log_study(run_id, counts, tags | {"mlflow.note.content": outcome(study, plan, study.study_name)})
+        trial_runs.log_study(run_id, counts, tags | {"mlflow.note.content": outcome(study, plan, study.study_name)})
         return
     shares = tuning.importances(study)
     figures = _figures(frame[np.isfinite(frame["value"].astype(float))], plan, shares)
@@ -141,7 +145,7 @@ def _report(run_id: str, study: Any, plan: Plan, storage: str) -> None:
     tags |= {f"best.{name}": _number(plan.value(name, value)) for name, value in best.params.items()}
     tags |= {"best.trial": str(best.number), "best.run_id": best.user_attrs["run_id"], "storage": shown(storage)}
     tags["mlflow.note.content"] = _card(study, plan, frame, shares)
-    tracking.log_study(run_id, {**counts, "best_value": best.value}, tags)
+    trial_runs.log_study(run_id, {**counts, "best_value": best.value}, tags)
 
 
 def _figures(frame: pd.DataFrame, plan: Plan, shares: dict[str, float]) -> dict[str, Any]:
@@ -194,12 +198,14 @@ def _train_winner(run_id: str, study: Any, plan: Plan) -> Result:
         raise UserError(f"no trial of study {study.study_name!r} is complete, so there is no winner to train")
     result = run_stage("tuned", plan.at(best.params), base=plan.base, nested=True)
     again, runs = result.metrics[f"{metric}/val"], (result.run_id, best.user_attrs["run_id"])
-    apart, first = abs(again - best.value), abs(np.subtract(*(tracking.first_value(r, "loss/val") for r in runs)))
+    apart, first = abs(again - best.value), abs(np.subtract(*(trial_runs.first_value(r, "loss/val") for r in runs)))
     text = (
         f"Winner of study `{study.study_name}`, trial {best.number}. The study reported {metric}/val {best.value:.6f}, "
         f"this training gives {again:.6f}, {apart:.1e} apart. "
     )
-    if apart > AGREES and first > AGREES:
+    if np.isnan(first):
+        text += "The run of its trial is gone, so their first epochs cannot be held against each other."
+    elif apart > AGREES and first > AGREES:
         text += f"They are {first:.1e} apart after the first epoch already: more than rounding explains."
     elif apart > AGREES:
         text += (

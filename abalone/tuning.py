@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from abalone import tracking
+from abalone import trial_runs
 from abalone.config import UserError
 from abalone.dataset import read, split
 from abalone.evaluation import SELECTION, predict, scores
 from abalone.features import encode
 from abalone.population import fit_many
-from abalone.processes import may_live, process_tags
+from abalone.processes import may_live, process_tags, signals_held
 from abalone.studies import Plan, open_study, quiet
 from abalone.training import TrainingDiverged
 
@@ -51,7 +52,7 @@ class Limits:
     trials : int
         In all, with those that the study has already.
     timeout : float
-        Seconds after which no new batch is begun; 0 for none.
+        Seconds after which no batch is begun but the first; 0 for none.
     workers : int
         Processes.
     """
@@ -89,8 +90,9 @@ def search(
     """
     with quiet():
         _abandon_dead(study)
-        deadline = time.monotonic() + (limits.timeout or math.inf)
-        while (left := limits.trials - counted(study)) > 0 and time.monotonic() < deadline:
+        deadline, begun = time.monotonic() + (limits.timeout or math.inf), False
+        while (left := limits.trials - counted(study)) > 0 and not (begun and time.monotonic() > deadline):
+            begun = True
             if limits.workers > 1:
                 _share_out(study, plan, storage, run_id, limits, deadline, progress)
             else:
@@ -125,6 +127,8 @@ def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, pr
                 process.join(2)  # Ctrl-C in a terminal reaches it too
                 process.terminate()
                 process.join()
+        with signals_held():
+            _abandon_dead(study)
 
 
 @contextmanager
@@ -152,37 +156,51 @@ def _work(study, plan: Plan, run_id: str, total: int, share: int, deadline: floa
     rows = split(dataset, plan.experiment.seed)
     rows = replace(rows, test=rows.test[:0])  # what is not there cannot steer anything
     data = encode(dataset.frame), dataset.frame["Rings"].to_numpy(), rows
-    while (size := min(BATCH, share, total - counted(study))) > 0 and time.monotonic() < deadline:
+    begun = False  # one batch is made at least, so that a study with little time has something to show
+    while (size := min(BATCH, share, total - counted(study))) > 0 and not (begun and time.monotonic() > deadline):
         _batch(study, plan, data, run_id, size, total)
-        share -= size
+        share, begun = share - size, True
         progress(study)
 
 
 def _batch(study: optuna.Study, plan: Plan, data: Sequence[Any], run_id: str, size: int, total: int) -> None:
-    """Ask for ``size`` trials, train them together, tell what came out; whatever is left undone has failed."""
+    """Ask for ``size`` trials, train them together, tell what came out; whatever is left undone has failed.
+
+    A signal ends the training at once, but waits while the study and the runs are written.
+    """
     undone: dict[optuna.Trial, str] = {}
     try:
-        for _ in range(size):
-            trial = study.ask(plan.distributions())
-            undone[trial] = ""
-            trial.set_user_attr("process", process_tags())
-            if counted(study, before=trial.number) >= total:  # others have asked for the last ones meanwhile
-                trial.set_user_attr("surplus", True)
-                study.tell(trial, state=TrialState.FAIL)
-                del undone[trial]
-                break
+        with signals_held():
+            _ask(study, plan, run_id, size, total, undone)
         trials = list(undone)
-        for trial, trial_run in zip(trials, tracking.open_trials(run_id, study.study_name, [t.number for t in trials])):
-            undone[trial] = trial_run
-            trial.set_user_attr("run_id", trial_run)
         pruning = Pruning(study, plan, trials)
-        for place, result in enumerate(fit_many([plan.at(t.params) for t in trials], *data, stop=pruning)):
-            _tell(study, plan, data, trials[place], undone[trials[place]], result, place in pruning.pruned)
-            del undone[trials[place]]
+        results = fit_many([plan.at(t.params) for t in trials], *data, stop=pruning)
+        with signals_held():
+            for place, (trial, result) in enumerate(zip(trials, results)):
+                _tell(study, plan, data, trial, undone[trial], result, place in pruning.pruned)
+                del undone[trial]
     except BaseException as error:
-        for trial, trial_run in undone.items():
-            _abandon(study, trial.number, trial.params, trial_run, f"ended by {type(error).__name__}")
+        with signals_held():
+            for trial, trial_run in undone.items():
+                _abandon(study, trial.number, trial.params, trial_run, f"ended by {type(error).__name__}")
         raise
+
+
+def _ask(study: optuna.Study, plan: Plan, run_id: str, size: int, total: int, undone: dict) -> None:
+    """Put ``size`` trials, or as many as are still wanted, and the ids of their runs into ``undone``."""
+    for _ in range(size):
+        trial = study.ask(plan.distributions())
+        undone[trial] = ""
+        trial.set_user_attr("process", process_tags())
+        if counted(study, before=trial.number) >= total:  # others have asked for the last ones meanwhile
+            trial.set_user_attr("surplus", True)
+            study.tell(trial, state=TrialState.FAIL)
+            del undone[trial]
+            break
+    trials = list(undone)
+    for trial, trial_run in zip(trials, trial_runs.open_trials(run_id, study.study_name, [t.number for t in trials])):
+        undone[trial] = trial_run
+        trial.set_user_attr("run_id", trial_run)
 
 
 class Pruning:
@@ -232,28 +250,32 @@ def _tell(study, plan: Plan, data: Sequence[Any], trial, trial_run: str, result:
     """First MLflow, then Optuna: a trial that Optuna knows as done has a whole run, whenever the process is killed."""
     params = plan.at(trial.params).as_text()
     if isinstance(result, TrainingDiverged):
-        tracking.close_trial(trial_run, "FAILED", params, tags={"error": str(result)})
+        trial_runs.close_trial(trial_run, "FAILED", params, _curves(plan, result.curves), tags={"error": str(result)})
         trial.set_user_attr("error", str(result))
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         return
     model, history = result
-    curves = {name: history.metrics[name] for name in ("loss/train", "loss/val", CURVES[plan.task])}
-    if pruned:
-        epoch = len(history.metrics["loss/val"])
-        tracking.close_trial(trial_run, "KILLED", params, curves, tags={"pruned": f"after epoch {epoch}"})
-        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        return
     x, rings, rows = data
     final = scores(plan.task, rings[rows.val], predict(model, x[rows.val]))
     named = {f"{name}/val": value for name, value in final.items()} | {"best_epoch": history.best_epoch}
-    tracking.close_trial(trial_run, "FINISHED", params, curves, named)
-    study.tell(trial, final[SELECTION[plan.task]], skip_if_finished=True)
+    epoch = len(history.metrics["loss/val"])
+    status, tags = ("KILLED", {"pruned": f"after epoch {epoch}"}) if pruned else ("FINISHED", {})
+    trial_runs.close_trial(trial_run, status, params, _curves(plan, history.metrics), named, tags)
+    if pruned:
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+    else:
+        study.tell(trial, final[SELECTION[plan.task]], skip_if_finished=True)
+
+
+def _curves(plan: Plan, metrics: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    return {name: metrics[name] for name in ("loss/train", "loss/val", CURVES[plan.task]) if name in metrics}
 
 
 def _abandon(study: optuna.Study, number: int, point: Mapping[str, Any], trial_run: str, reason: str) -> None:
     """A trial that was not to blame: it has failed, and its settings will be tried again."""
     if trial_run:
-        tracking.close_trial(trial_run, "FAILED", tags={"error": reason})
+        with suppress(MlflowException):  # somebody has deleted the run
+            trial_runs.close_trial(trial_run, "FAILED", tags={"error": reason})
     study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
     if point:
         study.enqueue_trial(dict(point))
@@ -266,7 +288,9 @@ def _abandon_dead(study: optuna.Study) -> None:
         young = datetime.now() - trial.datetime_start < SAYING_WHO
         if not (may_live(process) if process else young):
             trial_run = trial.user_attrs.get("run_id", "")
-            _abandon(study, trial.number, trial.params, trial_run, "the process was killed; marked by a later one")
+            # What it was to try stands elsewhere until all of it has been asked for.
+            point = trial.params or trial.system_attrs.get("fixed_params", {})
+            _abandon(study, trial.number, point, trial_run, "the process was killed; marked by a later one")
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
@@ -290,12 +314,14 @@ def states(study: optuna.Study) -> dict[str, int]:
 
 
 def table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
-    """One row per trial: number, state, value, last epoch, run, and the point of the space as a stage's settings."""
+    """One row per trial: number, state, epochs, value, the point of the space as a stage's settings, run, reason."""
     rows = []
     for t in study.get_trials(deepcopy=False):
         if t.state == TrialState.WAITING or "surplus" in t.user_attrs:
             continue
-        about = {"trial": t.number, "state": t.state.name, "value": t.value, "is_base": t.params == plan.start()}
+        last = {TrialState.COMPLETE: plan.experiment.epochs, TrialState.PRUNED: t.last_step}.get(t.state)
+        about = {"trial": t.number, "state": t.state.name, "epochs": last, "value": t.value}
+        about["is_base"] = t.params == plan.start()
         point = {name: plan.value(name, value) for name, value in t.params.items()}
         rows.append(
             {**about, **point, "run_id": t.user_attrs.get("run_id", ""), "reason": t.user_attrs.get("error", "")}

@@ -32,7 +32,7 @@ training evaluation plots cards serving
 members studies rings explain views
 population
 tracking
-selection
+selection trial_runs
 registry tuning scoring report
 stages
 tune_stage rings_stage
@@ -41,7 +41,7 @@ cli
 __main__
 """
 ONLY = {
-    "mlflow": {"processes", "tracking", "selection", "registry", "serving", "scoring", "tuning"},
+    "mlflow": {"processes", "tracking", "trial_runs", "selection", "registry", "serving", "scoring", "tuning"},
     "optuna": {"studies", "tuning"},
     "click": {"cli"},
     "matplotlib": {"plots"},

@@ -189,5 +189,19 @@ def test_the_global_generator_is_left_as_it_was(data):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_on_another_device_all_that_computes_lives_there(data, monkeypatch):
+    from abalone import members, population
+
+    x, rings, rows = data
+    monkeypatch.setattr(population, "find_device", lambda name: torch.device("meta"))  # stands in for a GPU
+    for experiment in (replace(DEEPEN, dropout=0.2, weight_decay=0.01), REGRESS):
+        group = population._Group(members.untrained_members([experiment] * 2, x, rings, [rows] * 2), True)
+        group.train_epoch()
+        assert group._predict().device.type == "meta"
+        held = [group.x, group.y, group.table, group.keep, *(t for layer in group.layers for t in layer.kept)]
+        held += [t for room in group.rooms.values() for t in (room.x, room.y, *room.h, *room.z, *room.noise)]
+        assert {tensor.device.type for tensor in held} == {"meta"}
+
+
 def test_nobody_is_trained_where_nobody_is_given(data):
     assert fit_many([], *data) == []

@@ -97,7 +97,9 @@ def test_the_best_by_validation_wins_and_its_version_says_why(client):
     version = champion()
     assert decision.promotes and decision.version == int(version.version) == 1
     assert version.run_id == best
-    assert all(word in version.description for word in ("strong", "the first champion", "better than the baseline", "0.7000"))
+    assert all(
+        word in version.description for word in ("strong", "the first champion", "better than the baseline", "0.7000")
+    )
     run = client.get_run(best)
     assert float(version.tags["score"]) == run.data.metrics["log_loss/val"]
     assert (version.tags["split"], version.tags["dataset"]) == (run.data.tags["split"], run.data.tags["dataset"])

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
+import optuna
 import pytest
-from conftest import environment, mlflow_run
+from conftest import ROOT, environment, mlflow_run
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from abalone import config, tuning
-from abalone.studies import Plan, open_study, read_space
+from abalone.studies import Plan, _open_storage, open_study, read_space
 
 pytestmark = pytest.mark.slow
 TRIALS = 33
@@ -28,15 +30,23 @@ def start(*options: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment(), start_new_session=True)
 
 
+def wait(process: subprocess.Popen, seconds: float) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
+def opened():
+    return open_study(Plan("encode", config.load("encode"), read_space(config.SEARCHED)), "s", "studies.journal")
+
+
 def assert_whole(killed: int | None = None):
     """The study has its trials, and each run says the same as its trial."""
-    space = read_space(config.SEARCHED)
-    study = open_study(Plan("encode", config.load("encode"), space), "s", "studies.journal")
+    study = opened()
     counts = tuning.states(study)
     assert counts["complete"] + counts["pruned"] + counts["failed"] == tuning.counted(study) == TRIALS
     assert killed is None or counts["killed"] == killed
@@ -52,17 +62,21 @@ def assert_whole(killed: int | None = None):
 
 
 def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
-    moments = random.Random(0)
-    for _ in range(5):
+    moments, finished = random.Random(0), {}
+    for batches in (0, 0, 0, 1, 0):  # that are waited for before the moment begins
         process = start()
-        assert "study s" in process.stdout.readline()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(moments.uniform(0, 2.5))
+        for _ in range(1 + batches):
+            assert "study s" in (line := process.stdout.readline()) or "trials" in line
+        wait(process, moments.uniform(0, 1.0))
         process.kill()
         finish(process)
+        known = {t.number: t for t in opened().trials}
+        assert all(known[number].state == trial.state for number, trial in finished.items()), "finished trials count"
+        finished = {number: trial for number, trial in known.items() if trial.state in tuning.DONE}
+    assert len(finished) >= 16
     status, out, err = finish(start())
     assert status == 0, err
-    assert f"{TRIALS} of {TRIALS} trials" in out and "mlflow ui --backend-store-uri" in out
+    assert "study s: best log_loss/val" in out and "mlflow ui --backend-store-uri" in out
     study = assert_whole()
     assert sum("run_id" in t.user_attrs for t in study.trials if t.state == TrialState.COMPLETE) > 0
     [winner] = MlflowClient().search_runs(["1"], "tags.stage = 'tuned' and attributes.status = 'FINISHED'")
@@ -82,6 +96,36 @@ def test_ctrl_c_ends_a_study_with_its_best_so_far_and_status_130(store):
     assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
     assert finish(start())[0] == 0
     assert_whole()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ctrl_c_at_any_moment_leaves_nothing_running(store, seed):
+    process = start()
+    assert "study s" in process.stdout.readline() and "16 of 33" in process.stdout.readline()
+    wait(process, random.Random(seed).uniform(0, 1.0))
+    process.send_signal(signal.SIGINT)
+    status, _, err = finish(process)
+    assert status in (0, 130) and "Traceback" not in err
+    assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
+    assert not [t for t in opened().trials if t.state == TrialState.RUNNING]
+
+
+def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
+    command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, "-e", "tune", "--env-manager", "local"]
+    command += ["--experiment-name", "abalone", "-P", "study=s", "-P", f"trials={TRIALS}"]
+    pipe = subprocess.PIPE
+    options = {"stdout": pipe, "stderr": pipe, "text": True, "env": environment(), "start_new_session": True}
+    process = subprocess.Popen(command, **options)
+    while "16 of 33" not in (line := process.stdout.readline()):
+        assert line, finish(process)
+    wait(process, 0.3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    status, out, _ = finish(process)
+    assert status != 0 and "study s: best log_loss/val" in out
+    assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
+    storage = MlflowClient().search_runs(["1"], "tags.stage = 'tune'")[0].data.tags["storage"]
+    study = optuna.load_study(study_name="s", storage=_open_storage(storage))
+    assert not [t for t in study.trials if t.state == TrialState.RUNNING]
 
 
 def test_ctrl_c_before_the_workers_are_ready_leaves_no_traceback(store):

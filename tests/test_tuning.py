@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from abalone import config, processes, studies, tracking, tune_stage, tuning
+from abalone import config, processes, studies, tracking, trial_runs, tune_stage, tuning
 from abalone.config import BadValue, UserError
+from abalone.dataset import SHIPPED, read, split
 from abalone.studies import Plan, open_study, read_space
 from abalone.training import TrainingDiverged
 from abalone.tune_stage import Where, run_tune
@@ -255,13 +258,18 @@ def test_a_trial_that_diverges_has_failed_with_the_reason_and_the_study_goes_on(
 
     def diverge(experiments, *data, stop):
         results = train(experiments, *data, stop=stop)
-        return [*results[:2], TrainingDiverged("loss/val is inf at the end of epoch 3"), *results[3:]]
+        return [
+            *results[:2],
+            TrainingDiverged("loss/val is inf at the end of epoch 3", {"loss/val": [0.7, 0.6]}),
+            *results[3:],
+        ]
 
     monkeypatch.setattr(tuning, "fit_many", diverge)
     _, study, _ = tune(trials=6)
     assert len(study.trials) == 6 and study.trials[2].state == TrialState.FAIL
     [run] = children("s")["FAILED"]
     assert run.data.tags["error"] == "loss/val is inf at the end of epoch 3"
+    assert [m.value for m in MlflowClient().get_metric_history(run.info.run_id, "loss/val")] == [0.7, 0.6]
     counts = tuning.states(study)
     assert counts["failed"] == 1 and counts["complete"] + counts["pruned"] == 5
 
@@ -296,17 +304,81 @@ def test_trials_of_a_process_that_is_no_more_have_failed_and_those_of_a_living_o
         {**here, pid: str(2**22 + 1)},
         here,
         {**here, "process.host": "elsewhere"},
-    ]  # the first above Linux's highest
+        {**here, "process.started": "1"},
+    ]  # the first above Linux's highest; the last had this process's number before it
     with tracking.run("tune", {"study": "s"}) as run_id:
         trials = [study.ask(what.distributions()) for _ in told]
-        runs = tracking.open_trials(run_id, "s", [0, 1, 2])
+        runs = trial_runs.open_trials(run_id, "s", [0, 1, 2, 3])
         for trial, trial_run, process in zip(trials, runs, told):
             trial.set_user_attr("process", process)
             trial.set_user_attr("run_id", trial_run)
         tuning._abandon_dead(study)
-    assert [t.state for t in study.trials[:3]] == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
-    assert [MlflowClient().get_run(run).info.status for run in runs] == ["FAILED", "RUNNING", "RUNNING"]
-    assert study.trials[3].state == TrialState.WAITING and study.trials[3].system_attrs["fixed_params"] == what.start()
+    assert [t.state.name for t in study.trials[:4]] == ["FAIL", "RUNNING", "RUNNING", "FAIL"]
+    assert [MlflowClient().get_run(run).info.status for run in runs] == ["FAILED", "RUNNING", "RUNNING", "FAILED"]
+    assert study.trials[4].state == TrialState.WAITING and study.trials[4].system_attrs["fixed_params"] == what.start()
+
+
+def test_a_base_stage_that_was_being_asked_for_when_the_process_died_is_tried_again(store, monkeypatch):
+    study = open_study(plan(), "s", "studies.journal")
+    study.ask()  # takes the waiting trial; of its settings none has been asked for yet
+    monkeypatch.setattr(tuning, "SAYING_WHO", timedelta(0))
+    tuning._abandon_dead(study)
+    assert study.trials[1].system_attrs["fixed_params"] == plan().start()
+
+
+def test_a_study_goes_on_though_the_runs_of_its_killed_trials_were_deleted(store):
+    study = open_study(plan(), "s", "studies.journal")
+    with tracking.run("tune", {"study": "s"}) as run_id:
+        trial = study.ask(plan().distributions())
+        [trial_run] = trial_runs.open_trials(run_id, "s", [0])
+        trial.set_user_attr("process", {**processes.process_tags(), "process.pid": str(2**22 + 1)})
+        trial.set_user_attr("run_id", trial_run)
+    MlflowClient().delete_run(trial_run)
+    _, study, _ = tune(trials=2)
+    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_a_winner_whose_trial_has_no_run_any_more_is_trained_and_says_so(store, empty_database, monkeypatch):
+    tune(trials=2)
+    shutil.copy(empty_database, "other.db")
+    mlflow.set_tracking_uri("sqlite:///other.db")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # which MLflow has set for its children
+    result, _, _ = tune(trials=2)
+    assert "run of its trial is gone" in MlflowClient().get_run(result.run_id).data.tags["mlflow.note.content"]
+
+
+def test_a_study_that_goes_on_has_all_its_trials_below_its_new_run(store):
+    tune(trials=2)
+    tune(trials=4)
+    new, old = MlflowClient().search_runs(["1"], "tags.stage = 'tune'", order_by=["attributes.start_time DESC"])
+    parents = {run.data.tags["mlflow.parentRunId"] for runs in children("s").values() for run in runs}
+    assert parents == {new.info.run_id} and old.data.tags["continued_by"] == new.info.run_id
+
+
+def test_a_tracking_database_is_no_storage_for_a_study(store, own_folder):
+    before = (own_folder / "mlflow.db").read_bytes()
+    with pytest.raises(UserError, match="is a tracking database of MLflow"):
+        open_study(plan(), "s", store)
+    assert (own_folder / "mlflow.db").read_bytes() == before
+
+
+def test_no_batch_begins_after_the_time_but_the_first(store):
+    what, said = plan(), []
+    run_tune(what, Where("s", ""), tuning.Limits(trials=40, timeout=1e-9), said.append)
+    assert tuning.counted(open_study(what, "s", "studies.journal")) == tuning.BATCH
+
+
+def test_a_trial_that_really_diverges_has_failed_with_the_reason(store):
+    lines, row = SHIPPED.read_text().splitlines(), split(read(), 0).val[0]
+    cells = lines[row].split(",")
+    Path("wild.data").write_text(
+        "\n".join([*lines[:row], ",".join([*cells[:3], "3e38", *cells[4:]]), *lines[row + 1 :]])
+    )
+    what = plan("regress", clip=0.0, data="wild.data")
+    with pytest.raises(UserError, match="no winner"):
+        tune(what, trials=1)
+    [run] = children("s")["FAILED"]
+    assert "training diverged: loss/val is" in run.data.tags["error"] and run.data.params["clip"] == "0.0"
 
 
 def test_a_trial_asked_for_a_moment_ago_is_not_taken_for_dead_before_it_has_said_whose_it_is(store, monkeypatch):

@@ -1,0 +1,83 @@
+"""What MLflow is told of a study and its trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from getpass import getuser
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from abalone.processes import process_tags
+from abalone.tracking import log_batch, prepare_database
+
+
+def reach() -> None:
+    """Raise at once what MLflow raises where the tracking store cannot be reached."""
+    prepare_database()
+    MlflowClient().search_experiments(max_results=1)
+
+
+def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
+    """Begin the runs of trials under the run of their study; return the ids."""
+    client = MlflowClient()
+    experiment = client.get_run(parent).info.experiment_id
+    tags = {**process_tags(), "mlflow.parentRunId": parent, "study": study, "stage": "trial"}
+    tags["mlflow.user"] = getuser()
+    return [client.create_run(experiment, tags=tags, run_name=f"trial {n}").info.run_id for n in numbers]
+
+
+def adopt_trials(parent: str, study: str) -> None:
+    """Put the trials of a study that goes on below its new run, where the runs that they were below have ended."""
+    client = MlflowClient()
+    experiment = client.get_run(parent).info.experiment_id
+    earlier = client.search_runs([experiment], f"tags.stage = 'tune' and tags.study = '{study}'")
+    for old in (run.info.run_id for run in earlier if run.info.status != "RUNNING"):
+        children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{old}' and tags.stage = 'trial'")
+        for child in children:
+            client.set_tag(child.info.run_id, "mlflow.parentRunId", parent)
+        client.set_tag(old, "continued_by", parent)
+
+
+def close_trial(
+    run_id: str,
+    status: str,
+    params: Mapping[str, str] | None = None,
+    curves: Mapping[str, Sequence[float]] | None = None,
+    final: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write all that there is to say of a trial in one call, and end its run.
+
+    Parameters
+    ----------
+    run_id, status : str
+        The run, and FINISHED, KILLED or FAILED.
+    params, curves, final, tags : mapping, optional
+        As for ``log_stage``.
+    """
+    log_batch(run_id, params, curves, final, tags)
+    MlflowClient().set_terminated(run_id, status)
+
+
+def log_study(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """What a study has found: numbers and words, in one call."""
+    log_batch(run_id, final=metrics, tags=tags)
+
+
+def first_value(run_id: str, metric: str) -> float:
+    """A curve's value at its first epoch; NaN if the run is no more."""
+    with suppress(MlflowException, IndexError):
+        return MlflowClient().get_metric_history(run_id, metric)[0].value
+    return math.nan
+
+
+def beside_database(name: str) -> Path:
+    """Where a file of ours belongs: in the folder of the SQLite tracking database, or else in the current one."""
+    uri = mlflow.get_tracking_uri()
+    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
+    return folder / name
