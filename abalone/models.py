@@ -15,7 +15,7 @@ from abalone.columns import CLASS_LABELS, OLD_FROM_RINGS
 from abalone.features import Derive, Prepare
 
 THRESHOLDS = range(2, 30)  # an animal has 1 ring at least, and 29 at most in the shipped file
-INTERVAL = 0.8  # probability of the interval of rings
+LEVEL = 0.78  # of the interval of rings, so that it holds 80 % of the rows of validation folds (0.8 holds 82 %)
 ROWS_AT_ONCE = 1024  # keeps an ensemble's hidden layers in the processor's cache
 
 
@@ -161,7 +161,7 @@ def mean_rings(probabilities: Tensor) -> Tensor:
 
 
 def ring_interval(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the most rings [n] of an interval that holds the true number with probability ``INTERVAL``.
+    """The least and the most rings [n] of an interval that holds the true number with a probability of 80 %.
 
     Both ends are counts that belong to the interval. A closed interval between plain quantiles of so few counts holds
     more than it says; so a count belongs to this one if the middle of its own step in the distribution function does,
@@ -175,7 +175,7 @@ def ring_interval(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     """
     at_least = F.pad(F.pad(probabilities, (1, 0), value=1.0), (0, 1))  # [n, 30], for 1 to 30 rings
     middle = 1 - (at_least[:, :-1] + at_least[:, 1:]) / 2  # [n, 29], for 1 to 29 rings
-    tail = (1 - INTERVAL) / 2
+    tail = (1 - LEVEL) / 2
     return 1 + (middle < tail).sum(1), (middle <= 1 - tail).sum(1)
 
 

@@ -117,7 +117,7 @@ def at_least(shares: dict[int, float]) -> torch.Tensor:
         ({1: 1.0}, (1, 1)),
         ({29: 1.0}, (29, 29)),
         ({9: 0.1, 10: 0.8, 11: 0.1}, (10, 10)),
-        ({8: 0.19, 9: 0.2, 10: 0.2, 11: 0.2, 12: 0.21}, (9, 12)),
+        ({8: 0.21, 9: 0.2, 10: 0.16, 11: 0.2, 12: 0.23}, (9, 12)),
         ({8: 0.25, 9: 0.5, 20: 0.25}, (8, 20)),
     ],
 )
@@ -188,12 +188,15 @@ def test_a_heavier_shell_at_equal_size_is_older_on_average(whole, factor):
 
 
 @pytest.mark.slow
-def test_the_interval_holds_four_of_five_animals_of_every_validation_fold():
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_interval_holds_four_of_five_animals_of_every_validation_fold(seed):
     """Five folds of the half that is not for test; each fold is predicted by a fit on the other four."""
-    first = np.random.default_rng(0).permutation(np.concatenate([ROWS.train, ROWS.val]))
+    rows = split(read(), seed)
+    first = np.random.default_rng(seed).permutation(np.concatenate([rows.train, rows.val]))
     covered = []
     for fold in np.array_split(first, 5):
-        p = probabilities(fit_rings(config.load("rings"), X, RINGS, np.setdiff1d(first, fold))[0], X[fold])
+        experiment = config.load("rings", {"seed": seed, "members": 8})
+        p = probabilities(fit_rings(experiment, X, RINGS, np.setdiff1d(first, fold))[0], X[fold])
         low, high = (end.numpy() for end in ring_interval(p))
         covered.append((low <= RINGS[fold]) & (RINGS[fold] <= high))
         assert 0.72 <= covered[-1].mean() <= 0.88, "one fold of 418: four standard errors"
