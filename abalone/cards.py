@@ -15,7 +15,7 @@ HEADLINES = {
 TABLE_HEADER = ("stage", "accuracy", "RMSE (rings)", "AUC", "epochs to best", "seconds")
 CLOSING_NOTE = (
     "Test half. Baseline: the training rows' majority class, or their mean. The guide prints TPR 0.81 and FPR 0.36, "
-    "which make 0.725 of the rows right, and the area 0.72 of a curve of hard labels; overfitting begins at epoch 5."
+    "which make 0.725 of the rows right, the area 0.72 of a curve of hard labels, and sees overfitting from epoch 5 on."
 )
 DECISION_HEADER = ("run", "run id", "validation", "baseline", "test (not used)", "split", "outcome")
 MEASURED = {

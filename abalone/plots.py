@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +15,7 @@ from abalone.columns import CLASS_LABELS
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
 LOGARITHMIC = ("learning_rate", "weight_decay")  # settings of which the order of magnitude counts
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+FILE_UNIT = 200  # the data file counts in mm / 200 and g / 200
 
 
 def training_curves(metrics: Mapping[str, Sequence[float]], best_epoch: int, title: str) -> Figure:
@@ -98,14 +101,15 @@ def comparison(rows: Sequence[Mapping]) -> Figure:
     tasks = [task for task in tasks if any(f"{task[0]}/test" in row for row in rows)]
     figure, axes = _figure("Stages on the test half", columns=len(tasks), width=11)
     for axis, (name, label) in zip(axes, tasks):
-        shown = [row for row in rows if f"{name}/test" in row]
-        bars = axis.bar([row["stage"] for row in shown], [row[f"{name}/test"] for row in shown], color=BLUE, width=0.6)
+        shown = {row["stage"]: row for row in rows if f"{name}/test" in row}  # a stage of both tasks has a row for each
+        bars = axis.bar(list(shown), [row[f"{name}/test"] for row in shown.values()], color=BLUE, width=0.6)
         axis.bar_label(bars, fmt="%.3f")
-        axis.axhline(shown[0][f"baseline_{name}/test"], color=RED, linestyle="--", label="baseline")
+        baseline = next(iter(shown.values()))[f"baseline_{name}/test"]
+        line = axis.axhline(baseline, color=RED, linestyle="--", label="baseline")
         axis.set_ylabel(f"{label}, {'higher' if name == 'accuracy' else 'lower'} is better")
         axis.tick_params(axis="x", labelrotation=20)
         axis.margins(y=0.15)
-        axis.legend(loc="lower left")
+    figure.legend(handles=[line], loc="outside upper right")
     return figure
 
 
@@ -120,30 +124,61 @@ def _figure(title: str, columns: int = 1, width: float = 7, height: float = 4, r
 
 
 def seed_values(
-    values: np.ndarray, mean: float, low: float, high: float, reference: float, label: str, title: str
+    values: np.ndarray,
+    interval: tuple[float, float],
+    single: tuple[float, float],
+    effect: str,
+    expected: float,
+    title: str,
 ) -> Figure:
-    """One point per seed, the mean with its interval, and a line at what they are held against."""
-    figure, (axes,) = _figure(title, width=6.5, height=2.8)
+    """One point per seed, their mean, and a line at no difference.
+
+    Parameters
+    ----------
+    values : ndarray [S]
+        Differences to another stage, or to ``expected``, which is not 0 then.
+    interval, single : (float, float)
+        95 % intervals of the mean, and of one split.
+    effect, title : str
+        What the values are, with their unit; and what they say.
+    expected : float
+        What the guide says.
+    """
+    figure, (axes,) = _figure(title, width=8.5, height=3)
     axes.plot(values, np.linspace(-0.25, 0.25, len(values)), "o", color=GREY, markersize=4, label="one seed")
-    width = [[mean - low], [high - mean]]
-    axes.errorbar([mean], [0.5], xerr=width, fmt="o", color=BLUE, capsize=4, label="mean, 95 % interval")
-    axes.axvline(reference, color=RED, linestyle="--", label=f"{reference:g}")
-    axes.set(yticks=[], ylim=(-0.5, 1.2), xlabel=label)
-    axes.legend(loc="upper right", ncols=3, fontsize="small")
+    for height, ends, colour, label in (
+        (0.45, single, ORANGE, "where 95 % of single splits lie"),
+        (0.7, interval, BLUE, "mean, 95 % interval of the mean"),
+    ):
+        axes.plot(ends, [height] * 2, "|-", color=colour, markersize=9, label=label)
+    axes.plot(values.mean(), 0.7, "o", color=BLUE)
+    zero = f"the guide's {expected:g}" if expected else "no difference"
+    axes.axvline(0, color=RED, linestyle="--", label=zero)
+    axes.spines["left"].set_visible(False)
+    axes.set(yticks=[], ylim=(-0.5, 1), xlabel=f"{effect}, less {zero}" if expected else effect)
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
-def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str) -> Figure:
-    """Mean curve over the seeds with the band of their middle 80 %, for each of several stages [S, epochs]."""
-    figure, (axes,) = _figure(title)
-    for name, values in curves.items():
+def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str, marked: int) -> Figure:
+    """Mean curve over the seeds with the band of their middle 80 %, of several stages [S, epochs]; an epoch marked."""
+    figure, (axes,) = _figure(title, width=8.5)
+    for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN)):
         epochs = np.arange(1, values.shape[1] + 1)
         low, high = np.percentile(values, [10, 90], axis=0)
-        [line] = axes.plot(epochs, values.mean(0), label=name)
-        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
+        axes.plot(epochs, values.mean(0), color=colour, label=f"{name}, mean")
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, label=f"{name}, 10 to 90 % of the seeds")
+    axes.axvline(marked, color=RED, linestyle="--", linewidth=1, label=f"epoch {marked}")
     axes.set(xlabel="epoch", ylabel=label)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return figure
+
+
+def as_address(figure: Figure) -> str:
+    """The figure itself as an address, for a page that is to stand on its own."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def optimisation_history(
@@ -248,6 +283,9 @@ def permutation_importance(rises: Mapping[str, Mapping[str, np.ndarray]], title:
         means, deviations = ([f(columns[name]) for name in names] for f in (np.mean, np.std))
         axis.barh(names, means, xerr=deviations, color=BLUE, capsize=3)
         axis.set(xlabel=label)
+    note = "Whiskers: sd of the shuffles. Columns that say nearly the same, as sizes and weights do, stand in for\n"
+    note += "one another, so that each looks less important than they are together."
+    figure.supxlabel(note, fontsize="small")
     return figure
 
 
@@ -255,8 +293,8 @@ def partial_dependence(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], titl
     """Mean predicted age along each measurement (values, years), the others as they are."""
     figure, axes = _figure(title, columns=4, rows=2, width=11, height=5.5)
     for axis, (name, (values, years)) in zip(axes, curves.items()):
-        axis.plot(values, years, color=BLUE)
-        axis.set(xlabel=f"{name} ({'g' if 'weight' in name else 'mm'} / 200)")
+        axis.plot(FILE_UNIT * values, years, color=BLUE)
+        axis.set(xlabel=f"{name} ({'g' if 'weight' in name else 'mm'})")
         axis.sharey(axes[0])
     for axis in axes[::4]:
         axis.set_ylabel("predicted age (years)")

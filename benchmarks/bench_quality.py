@@ -19,7 +19,7 @@ from abalone.cards import markdown_table
 from abalone.dataset import Split, read, split
 from abalone.evaluation import GREATER_IS_BETTER, SELECTION, predict, scores
 from abalone.features import Derive, encode
-from abalone.report import HEADER, explain, findings, interval, measure, table
+from abalone.report import HEADER, explain, findings, interval, measure, table, train
 from abalone.rings import answer, fit_rings
 from abalone.training import cpu_settings, fit
 
@@ -34,6 +34,7 @@ UNITS = {
     "mae": "MAE (rings)",
 }
 OURS = "rings"
+MARKS = {"rings is better": "", "inside the noise": " ≈", "rings is worse": " †"}  # at a score
 GUIDE = {task: [stage for stage in config.STAGES if config.load(stage).task == task] for task in SHOWN}
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # model, metric or cpu: [S]
@@ -95,25 +96,32 @@ def _timed(work: Callable, *arguments: Any) -> tuple[Any, float]:
     return done, time.process_time() - start
 
 
-def summary(task: str, found: Scores, test_to_train: float) -> list[tuple[str, ...]]:
-    """One row per model, best first: mean and sd of each score, and how ``rings`` compares with it on the same splits.
+def advantage(metric: str, ours: np.ndarray, theirs: np.ndarray, test_to_train: float) -> tuple[np.ndarray, str, str]:
+    """How much better ``rings`` is by ``metric``: on each split [S], the mean with its interval, and the verdict.
 
     The interval is Nadeau and Bengio's; a difference whose interval holds 0 is called inside the noise.
     """
+    gain = ours - theirs if GREATER_IS_BETTER[metric] else theirs - ours
+    low, high = interval(gain, 1 / len(gain) + test_to_train)
+    verdict = "rings is better" if low > 0 else "rings is worse" if high < 0 else "inside the noise"
+    return gain, f"{gain.mean():+.4f} ({low:+.4f} to {high:+.4f})", verdict
+
+
+def summary(task: str, found: Scores, test_to_train: float) -> list[tuple[str, ...]]:
+    """One row per model, best first: mean and sd of each score, marked, and how ``rings`` compares by the first one."""
     metric = SELECTION[task]
     sign = -1 if GREATER_IS_BETTER[metric] else 1
     rows = []
     for name in sorted(found, key=lambda name: sign * found[name][metric].mean()):
         of = found[name]
-        cells = [f"{of[key].mean():.4f} ± {of[key].std(ddof=1):.4f}" for key in SHOWN[task]]
-        if name == OURS:
-            rows.append((f"**{name}**", *cells, "", "", "", f"{of['cpu'].mean():.1f}"))
-            continue
-        gain = sign * (of[metric] - found[OURS][metric])
-        low, high = interval(gain, 1 / len(gain) + test_to_train)
-        verdict = "rings is better" if low > 0 else "rings is worse" if high < 0 else "inside the noise"
-        compared = (f"{gain.mean():+.4f} ({low:+.4f} to {high:+.4f})", f"{(gain > 0).sum()} of {len(gain)}", verdict)
-        rows.append((name, *cells, *compared, f"{of['cpu'].mean():.1f}"))
+        cells = {key: f"{of[key].mean():.4f} ± {of[key].std(ddof=1):.4f}" for key in SHOWN[task]}
+        compared = ("", "", "")
+        if name != OURS:
+            against = {key: advantage(key, found[OURS][key], of[key], test_to_train) for key in SHOWN[task]}
+            cells = {key: cell + MARKS[against[key][-1]] for key, cell in cells.items()}
+            gain, told, verdict = against[metric]
+            compared = (told, f"{(gain > 0).sum()} of {len(gain)}", verdict)
+        rows.append((f"**{name}**" if name == OURS else name, *cells.values(), *compared, f"{of['cpu'].mean():.1f}"))
     return rows
 
 
@@ -129,11 +137,14 @@ def page(found: Mapping[str, Scores], claims: Sequence, test_to_train: float) ->
         "settings, boosting rounds by early stopping) and fitted again on train + validation, as `rings` is with the "
         "settings that it ships with; the guide's stages are as the guide has them. *Advantage* is how much better "
         "`rings` is on the same splits, with the 95 % interval of Nadeau and Bengio (2003), which allows for splits "
-        "that share rows; *wins* counts the splits on which it is better. CPU seconds are of one split, tuning "
-        "included, on one thread; one fit of `rings` gives both tasks.",
+        "that share rows; *wins* counts the splits on which it is better. Advantage, wins and verdict are by log loss, "
+        "or RMSE; the other scores are judged in the same way: ≈ marks one whose difference to that of `rings` is "
+        "inside the noise, † one by which `rings` is worse, and by all others it is better. CPU seconds are of one "
+        "split, tuning included, on one thread; one fit of `rings` gives both tasks.",
     ]
     for task, scored in found.items():
-        header = ("model", *(UNITS[key] for key in SHOWN[task]), f"advantage, {SELECTION[task]}", "wins", "", "CPU s")
+        compared = (f"advantage, {SELECTION[task]}", "wins", "verdict")
+        header = ("model", *(UNITS[key] for key in SHOWN[task]), *compared, "CPU s")
         parts += [f"### {task.capitalize()}", markdown_table(header, summary(task, scored, test_to_train))]
     parts += ["## The guide's claims", explain(claims), markdown_table(HEADER, table(claims))]
     return "\n\n".join(parts) + "\n"
@@ -145,9 +156,8 @@ def main() -> None:
     dataset = read()
     rows = split(dataset, 0)
     experiments = {stage: config.load(stage) for stage in config.STAGES}
-    claims = findings(
-        measure(list(experiments.values()), list(experiments), dataset, 20), len(rows.test) / len(rows.train)
-    )
+    measured = measure(experiments, dataset, train(experiments, dataset, 20))
+    claims = findings(measured, len(rows.test) / len(rows.train))
     text = page(compare(), claims, len(rows.test) / (len(rows.train) + len(rows.val)))
     RESULTS.write_text(text, encoding="utf-8")
     print(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
@@ -152,12 +153,76 @@ def test_comparison_of_one_task_has_one_panel():
     assert len(plots.comparison(STAGES[:2]).axes) == 1
 
 
+def test_a_stage_of_both_tasks_has_one_bar_in_each_panel_of_the_comparison():
+    both = {**STAGES[0], **STAGES[2], "stage": "rings", "accuracy/test": 0.8, "rmse/test": 2.05}
+    rows = [*STAGES, {**both, "task": "classification"}, {**both, "task": "regression"}]
+    classifiers, regressors = plots.comparison(rows).axes
+    assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750", "0.800"]
+    assert [text.get_text() for text in regressors.texts] == ["2.512", "2.050"]
+    assert [len(axis.patches) for axis in (classifiers, regressors)] == [3, 2]
+
+
+def test_the_legend_of_the_comparison_covers_no_bars():
+    figure = plots.comparison(STAGES)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["baseline"]
+    for axis in figure.axes:
+        assert axis.get_legend() is None
+        assert not axis.get_window_extent().overlaps(legend.get_window_extent())
+
+
+def test_seed_values_tell_the_mean_from_single_splits():
+    values = np.array([0.1, 0.2, 0.3])
+    figure = plots.seed_values(values, (0.15, 0.25), (-0.1, 0.5), "TPR", 0.81, "verdict")
+    [axis] = figure.axes
+    drawn = lines(axis)
+    assert list(drawn["one seed"].get_xdata()) == list(values)
+    assert list(drawn["mean, 95 % interval of the mean"].get_xdata()) == [0.15, 0.25]
+    assert list(drawn["where 95 % of single splits lie"].get_xdata()) == [-0.1, 0.5]
+    assert list(drawn["the guide's 0.81"].get_xdata()) == [0, 0]
+    assert any(line.get_xdata() == pytest.approx([0.2]) for line in axis.lines), "the mean"
+    assert axis.get_xlabel() == "TPR, less the guide's 0.81" and figure.get_suptitle() == "verdict"
+    assert "no difference" in lines(plots.seed_values(values, (0, 1), (0, 1), "accuracy", 0.0, "x").axes[0])
+
+
+def test_the_longest_verdict_fits_over_its_figure():
+    title = "The rise begins after about five epochs: not supported on these rows; undecided for another sample"
+    for figure in (
+        plots.seed_values(np.arange(3.0), (0, 1), (-1, 2), "epoch", 5, title),
+        plots.curve_bands({"encode": np.ones((3, 9))}, "loss", title, 5),
+    ):
+        figure.draw_without_rendering()
+        extent = figure._suptitle.get_window_extent()
+        assert extent.x0 > 0 and extent.x1 < figure.bbox.x1
+
+
+def test_curve_bands_name_their_bands_and_mark_the_epoch():
+    values = np.random.default_rng(0).normal(size=(20, 9))
+    figure = plots.curve_bands({"encode": values, "regularize": values + 1}, "test loss (nats)", "verdict", 5)
+    [axis] = figure.axes
+    assert list(lines(axis)["epoch 5"].get_xdata()) == [5, 5]
+    assert lines(axis)["encode, mean"].get_ydata() == pytest.approx(values.mean(0))
+    band = axis.collections[0]
+    assert band.get_label() == "encode, 10 to 90 % of the seeds"
+    assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(np.percentile(values, 10, axis=0).min())
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == 5
+
+
+def test_an_address_holds_the_whole_figure():
+    kind, _, content = plots.as_address(FIGURES["comparison"]()).partition(",")
+    assert kind == "data:image/png;base64" and base64.b64decode(content, validate=True).startswith(b"\x89PNG")
+
+
 def test_importance_shows_means_and_deviations_with_the_largest_on_top():
     rises = {"rise of RMSE (rings)": {"Shell weight": np.array([1.0, 3.0]), "Sex": np.zeros(2)}}
-    [axis] = plots.permutation_importance(rises, "rings").axes
+    figure = plots.permutation_importance(rises, "rings")
+    [axis] = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["Sex", "Shell weight"]
     assert [bar.get_width() for bar in axis.patches] == [0, 2]
     assert axis.get_xlabel() == "rise of RMSE (rings)"
+    assert "sd of the shuffles" in figure.get_supxlabel() and "stand in for" in figure.get_supxlabel()
 
 
 def test_partial_dependence_has_a_panel_per_measurement_on_one_scale():
@@ -165,6 +230,9 @@ def test_partial_dependence_has_a_panel_per_measurement_on_one_scale():
     axes = plots.partial_dependence(courses, "rings").axes
     assert [axis.get_xlabel().split(" (")[0] for axis in axes] == list(MEASUREMENTS)
     assert len({axis.get_ylim() for axis in axes}) == 1 and "years" in axes[0].get_ylabel()
+    # The file's unit is a two-hundredth; people measure in mm and g.
+    assert [axis.get_xlabel().split(" (")[1] for axis in axes] == ["mm)"] * 3 + ["g)"] * 4
+    assert all(list(axis.lines[0].get_xdata()) == [0, 200, 400] for axis in axes)
 
 
 def test_a_reliability_diagram_has_the_diagonal_and_a_curve_per_split():
