@@ -30,11 +30,20 @@ def encode(frame: pd.DataFrame) -> Tensor:
     -------
     Tensor [n, 10], float32
         Columns in the order of ``columns.FEATURES``: sex one-hot, then the measurements, unscaled.
+
+    Raises
+    ------
+    ValueError
+        For a ``Sex`` that is none of the three: the first such row.
     """
-    frame = frame.rename(columns={"Shell weights": "Shell weight"})
-    sex = frame["Sex"].to_numpy()[:, None] == np.array(SEXES, dtype=object)  # [n, 3]
+    if "Shell weight" not in frame.columns:
+        frame = frame.rename(columns={"Shell weights": "Shell weight"})
+    sex = pd.Index(SEXES, dtype=object).get_indexer(frame["Sex"])  # [n], -1 for what is none of them
+    if (sex < 0).any():
+        first = int(np.argmax(sex < 0))
+        raise ValueError(f"row {frame.index[first]}: Sex is {frame['Sex'].iloc[first]!r}, expected M, F or I")
     measured = frame[list(MEASUREMENTS)].to_numpy(dtype=np.float32)  # [n, 7]
-    return torch.from_numpy(np.hstack([sex.astype(np.float32), measured]))
+    return torch.from_numpy(np.hstack([np.eye(len(SEXES), dtype=np.float32)[sex], measured]))
 
 
 class Prepare(nn.Module):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from io import StringIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,7 +22,8 @@ from abalone.dataset import COLUMNS
 from abalone.serving import BadRows, check
 from abalone.tracking import REGISTERED
 
-LINES_AT_ONCE = 5_000
+LINES_AT_ONCE = 3_000  # with more, two champions of `rings` come near 500 MB
+INPUTS = {*RAW_COLUMNS, "Shell weights"}
 
 
 def load_champion(task: str) -> Any:
@@ -46,7 +48,7 @@ def score_csv(source: str, target: str) -> int:
         as a ninth or not. With one, columns in any order and among others.
     target : str
         File to write: a header, the lines of ``source`` as they are, and what the champions answer. It appears when
-        all is done.
+        all is done; one that is replaced keeps its mode, and a link stays a link.
 
     Returns
     -------
@@ -56,38 +58,49 @@ def score_csv(source: str, target: str) -> int:
     Raises
     ------
     UserError
-        For files that cannot be read or written, a missing column, and bad rows by their line; nothing is written.
+        For files that cannot be read or written, a column that is missing or named like an answer, and bad rows by
+        their line; nothing is written.
     """
-    source_path, target_path = Path(source).expanduser(), Path(target).expanduser()
+    source_path, target_path = Path(source).expanduser(), Path(os.path.realpath(Path(target).expanduser()))
     if not source or not source_path.is_file():
         raise UserError(f"input {source!r}: no such file in {Path.cwd()}; give -P input=ROWS.csv")
-    if not target or not target_path.absolute().parent.is_dir() or target_path.is_dir():
+    if not target or not target_path.parent.is_dir():
         raise UserError(f"output {target!r}: not a file in a folder that exists; give -P output=SCORED.csv")
+    if os.path.lexists(target_path) and not target_path.is_file():
+        raise UserError(f"output {target!r}: exists and is not a regular file; give -P output=SCORED.csv")
     torch.set_num_threads(1)  # more of them only wait for each other over matrices this small
     models = [load_champion(task) for task in REGISTERED]
     part = target_path.with_name(f".{target_path.name}.{os.getpid()}.part")
     try:
         with source_path.open(encoding="utf-8-sig", newline="") as rows, part.open("w", encoding="utf-8") as scored:
+            if target_path.exists():
+                shutil.copymode(target_path, part)
             count = _score(models, rows, scored)
         part.replace(target_path)
-    except (BadRows, UnicodeDecodeError, csv.Error, pd.errors.ParserError) as error:
+    except (BadRows, UnicodeDecodeError) as error:
         raise UserError(f"{source_path}: {getattr(error, 'message', error)}") from None
     except OSError as error:
-        raise UserError(f"{error.filename or target_path}: {error.strerror}") from None
+        is_source = error.filename == str(source_path)  # else the part's name, which says nothing to the user
+        raise UserError(f"{source_path if is_source else target_path}: {error.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
     return count
 
 
 def _score(models: Sequence[Any], rows: TextIO, scored: TextIO) -> int:
-    names, has_header = _columns(rows)
+    stripped = ((number, line.rstrip("\r\n")) for number, line in enumerate(rows, 1))
+    lines = ((number, text) for number, text in stripped if text.strip())
+    first = next(lines, (1, ""))
+    names, has_header = _columns(*first)
     check(pd.DataFrame(columns=names))  # says at once what is missing
-    wanted = [i for i, name in enumerate(names) if name in (*RAW_COLUMNS, "Shell weights")]
+    wanted = [i for i, name in enumerate(names) if name in INPUTS]
     answered = [name for model in models for name in model.metadata.get_output_schema().input_names()]
+    if taken := [name for name in names if name in answered]:
+        raise BadRows(f"column {', '.join(taken)} is named like an answer; rename it or leave it out")
     _write(scored, [",".join([_quoted(name) for name in names] + answered)])
     form = ",".join(["{}", *("{}" if name == "label" else "{:.9g}" for name in answered)])
-    lines, count = enumerate(rows, 1), 0
-    for batch in _batches(islice(lines, int(has_header), None), len(names)):
+    count = 0
+    for batch in _batches(lines if has_header else chain([first], lines), len(names)):
         text = StringIO("\n".join(batch.values()))
         frame = pd.read_csv(text, header=None, usecols=wanted, na_filter=False, skipinitialspace=True, low_memory=False)
         frame.columns = [names[i] for i in wanted]
@@ -99,32 +112,35 @@ def _score(models: Sequence[Any], rows: TextIO, scored: TextIO) -> int:
     return count
 
 
-def _columns(rows: TextIO) -> tuple[list[str], bool]:
-    """Names of the columns, and whether the first line gave them: it does where no field of it is a number."""
-    first = next(csv.reader([rows.readline()], skipinitialspace=True), [])
-    rows.seek(0)
-    if not any(map(_is_number, first)):
-        return [name.strip() for name in first], True
-    if len(first) not in (len(RAW_COLUMNS), len(COLUMNS)):
+def _columns(number: int, first: str) -> tuple[list[str], bool]:
+    """Names of the columns, and whether the first line gave them: it does with a known name, or without a number."""
+    fields = [field.strip() for field in _fields(number, first)]
+    if INPUTS & set(fields) or not any(map(_is_number, fields)):
+        return fields, True
+    if len(fields) not in (len(RAW_COLUMNS), len(COLUMNS)):
         raise BadRows(
-            f"line 1: {len(first)} columns and no header; expected {len(RAW_COLUMNS)} or {len(COLUMNS)}: "
+            f"line {number}: {len(fields)} columns and no header; expected {len(RAW_COLUMNS)} or {len(COLUMNS)}: "
             + ", ".join(COLUMNS)
         )
-    return list(COLUMNS[: len(first)]), False
+    return list(COLUMNS[: len(fields)]), False
 
 
 def _batches(lines: Iterator[tuple[int, str]], width: int) -> Iterator[dict[int, str]]:
-    """Lines by their number, without the blank ones; each must have ``width`` fields."""
-    while taken := list(islice(lines, LINES_AT_ONCE)):
-        batch = {number: text for number, line in taken if (text := line.rstrip("\r\n")).strip()}
+    """Lines by their number; each must have ``width`` fields."""
+    while batch := dict(islice(lines, LINES_AT_ONCE)):
         for number, text in batch.items():
-            if text.count('"') % 2:
-                raise BadRows(f"line {number}: a quote that does not end on the line")
-            fields = text.count(",") + 1 if '"' not in text else len(next(csv.reader([text], skipinitialspace=True)))
+            fields = len(_fields(number, text)) if '"' in text else text.count(",") + 1
             if fields != width:
                 raise BadRows(f"line {number}: {fields} columns, expected {width}")
-        if batch:
-            yield batch
+        yield batch
+
+
+def _fields(number: int, text: str) -> list[str]:
+    """As strict as pandas, which reads the same fields from a line that passes here, but names no line."""
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise BadRows(f"line {number}: {error}; a quote opens and closes a whole field on one line") from None
 
 
 def _is_number(text: str) -> bool:

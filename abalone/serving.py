@@ -14,6 +14,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import contextmanager
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,7 +88,10 @@ def check(rows: Any) -> pd.DataFrame:
 def _eight_columns(rows: Any) -> pd.DataFrame:
     try:
         frame = pd.DataFrame(rows)
+        set(frame.columns)  # a name that is a list has no hash
     except (TypeError, ValueError) as error:
+        if isinstance(rows, pd.DataFrame):  # MLflow prints it beside our message, and cannot with such a name
+            rows.columns = [str(name) for name in rows.columns]
         raise BadRows(f"not a table ({error}); expected columns {', '.join(RAW_COLUMNS)}") from None
     if "Shell weight" not in frame.columns:
         frame = frame.rename(columns={"Shell weights": "Shell weight"})
@@ -114,18 +119,24 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _number(value: Any) -> float:
+    """NaN for what ``float`` takes beyond that, too: truth values, bytes, ``1_000``, the digits of other scripts."""
+    is_plain = value.isascii() and "_" not in value if isinstance(value, str) else isinstance(value, Real | Decimal)
     try:
-        return np.nan if isinstance(value, bool | np.bool_) else float(value)
-    except (TypeError, ValueError, OverflowError):
+        return float(value) if is_plain and not isinstance(value, bool) else np.nan
+    except (ValueError, OverflowError):
         return np.nan
 
 
 def _complaint(value: Any, column: int) -> str:
     name = RAW_COLUMNS[column]
-    if value is None or value is pd.NA or value is pd.NaT or str(value).strip() in ("", "nan"):
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = "too long to show"
+    if value is None or value is pd.NA or value is pd.NaT or text.strip() in ("", "nan"):
         return f"{name} is missing"
     expected = "M, F or I" if name == "Sex" else f"a number from 0 to {LIMITS[name]} (ten times the largest known)"
-    shown = repr(value[:50]) if isinstance(value, str) else str(value)[:50]
+    shown = repr(text[:50]) if isinstance(value, str) else text[:50]
     return f"{name} is {shown}, expected {expected}"
 
 

@@ -44,6 +44,17 @@ def test_encode_takes_the_guides_spelling_of_shell_weight():
     assert torch.equal(encode(ROWS.rename(columns={"Shell weight": "Shell weights"})), encode(ROWS))
 
 
+def test_encode_leaves_the_guides_spelling_alone_beside_the_files():
+    assert torch.equal(encode(ROWS.assign(**{"Shell weights": -1})), encode(ROWS))
+
+
+@pytest.mark.parametrize("value, shown", [("m", "'m'"), ("", "''"), (None, "None"), (pd.NA, "<NA>"), (1.0, "1.0")])
+def test_encode_refuses_an_unknown_sex_by_its_row(value, shown):
+    rows = ROWS.assign(Sex=pd.Series(["M", value, "X"], dtype=object)).set_axis(["a", "b", "c"])
+    with pytest.raises(ValueError, match=f"^row b: Sex is {shown}, expected M, F or I$"):
+        encode(rows)
+
+
 def test_encode_takes_a_single_row_with_any_index():
     assert torch.equal(encode(ROWS.iloc[[2]]), encode(ROWS)[2:])
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import mlflow
@@ -16,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import environment
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abalone import config, tracking
@@ -51,17 +53,17 @@ def scorer(request) -> Scorer:
     return scorer_of(request.param)
 
 
+def log(model: torch.nn.Module, config: dict) -> str:
+    """Put a model into the store; its address."""
+    with tracking.run("model"):
+        return f"models:/{tracking.log_model(model, config, read().frame.head(3), {'task': config['task']})}"
+
+
 @pytest.fixture
 def logged(store) -> dict[str, str]:
     """Both models in the store: task to address."""
-    uris = {}
-    frame = read().frame
-    for task in ("classification", "regression"):
-        settings = {"features": FEATURES, "hidden_sizes": (16, 16), "dropout": 0.0, "clip": 4.0, "task": task}
-        shown = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-        with tracking.run("model"):
-            uris[task] = f"models:/{tracking.log_model(network(task), shown, frame.head(3), {'task': task})}"
-    return uris
+    same = {"features": list(FEATURES), "hidden_sizes": [16, 16], "dropout": 0.0, "clip": 4.0}
+    return {task: log(network(task), {**same, "task": task}) for task in ("classification", "regression")}
 
 
 def rows(*changes: dict) -> pd.DataFrame:
@@ -127,6 +129,9 @@ def test_no_rows_give_no_predictions(scorer):
         ({"Height": -0.01}, "Height is -0.01, expected a number from 0 to 11.3"),
         ({"Whole weight": 28.256}, "Whole weight is 28.256, expected a number from 0 to 28.255"),
         ({"Whole weight": math.inf}, "Whole weight is inf, expected a number"),
+        ({"Length": "0_1"}, "Length is '0_1', expected a number"),
+        ({"Length": "０.５"}, "Length is '０.５', expected a number"),
+        ({"Length": b"0.5"}, "Length is b'0.5', expected a number"),
         ({"Diameter": True}, "Diameter is True, expected a number"),
         ({"Diameter": 10**400}, "Diameter is 1000"),
         ({"Diameter": pd.Timestamp(0)}, "Diameter is 1970-01-01"),
@@ -138,6 +143,11 @@ def test_a_bad_field_is_refused_with_row_and_reason(scorer, change, reason):
         scorer.predict(rows({}, change))
     assert refusal.value.message.startswith(f"row 1: {reason}")
     assert refusal.value.get_http_status_code() == 400
+
+
+def test_an_integer_that_python_does_not_write_is_refused():
+    with pytest.raises(BadRows, match=r"^row 1: Diameter is too long to show, expected a number from 0 to 6\.5"):
+        check(rows({}, {"Diameter": 10**5000}))
 
 
 def test_five_problems_are_named_and_the_rest_counted():
@@ -154,40 +164,58 @@ def test_five_problems_are_named_and_the_rest_counted():
         (pd.DataFrame(), "missing column Sex, Length, .*; found none"),
         (np.zeros((2, 8)), "missing column Sex"),
         (pd.concat([rows({}), rows({})[["Length"]]], axis=1), "column Length appears more than once"),
+        (pd.DataFrame([[*GOOD.values(), 0]], columns=[*GOOD, ["x"]]), "not a table .*; expected columns Sex, Length"),
         ("text", "not a table"),
         (3, "not a table"),
     ],
-    ids=["two missing", "nothing", "no names", "twice", "text", "number"],
+    ids=["two missing", "nothing", "no names", "twice", "a list as a name", "text", "number"],
 )
 def test_a_table_without_the_columns_is_refused(table, reason):
     with pytest.raises(BadRows, match=reason):
         check(table)
 
 
-CLASSIFIER = scorer_of("classification")
-anything = st.one_of(
+strange = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.floats(),
     st.text(max_size=5),
-    st.sampled_from([*SEXES, "0.5", "-1", "1e3", "nan", "inf", " M", "NA", b"M", [0.5], {"a": 1}, 1j, pd.NA, pd.NaT]),
+    st.sampled_from([*SEXES, "-1", "1e3", "0_1", "nan", "inf", " M", "NA", b"M", [0.5], {"a": 1}, pd.NA, pd.NaT]),
+    *(st.floats(0, 5), st.integers(0, 5), st.floats(0, 5).map(str)),  # fine for most measurements
 )
-fields = {name: st.one_of(anything, st.floats(0, 1), st.sampled_from(SEXES)) for name in RAW_COLUMNS}
+changes = st.dictionaries(st.sampled_from(RAW_COLUMNS), strange, max_size=3)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.fixed_dictionaries({}, optional=fields), min_size=1, max_size=3))
-def test_malformed_rows_are_refused_by_name_or_scored_never_a_crash(malformed):
-    try:
-        answer = CLASSIFIER.predict(pd.DataFrame(malformed))
-    except BadRows as refusal:
-        assert any(name in refusal.message for name in RAW_COLUMNS)
-    else:
-        assert len(answer) == len(malformed)
-        assert answer["probability_old"].between(0, 1).all()
-        for row in malformed:
-            assert row["Sex"] in SEXES and all(0 <= float(row[name]) <= LIMITS[name] for name in MEASUREMENTS)
+def is_fine(name: str, value: object) -> bool:
+    if name == "Sex":
+        return isinstance(value, str) and value in SEXES
+    is_text = isinstance(value, str) and value.isascii() and NUMBER.fullmatch(value.strip())
+    return bool(is_text or type(value) in (int, float)) and 0 <= float(value) <= LIMITS[name]
+
+
+def test_malformed_rows_are_refused_by_name_or_scored_never_a_crash():
+    classifier, outcomes = scorer_of("classification"), Counter()
+
+    @settings(max_examples=1000, deadline=None)
+    @given(changes, st.integers(0, 2), st.sampled_from([None] * 24 + list(RAW_COLUMNS)))
+    def one(change, place, dropped):
+        table = rows(*(change if i == place else {} for i in range(3))).drop(columns=[dropped] if dropped else [])
+        bad = [name for name in RAW_COLUMNS if not is_fine(name, {**GOOD, **change}[name])]
+        outcomes["missing" if dropped else "refused" if bad else "scored"] += 1
+        if not dropped and not bad:
+            answer = classifier.predict(table)
+            assert len(answer) == 3 and answer["probability_old"].between(0, 1).all()
+            return
+        with pytest.raises(BadRows) as refusal:
+            classifier.predict(table)
+        begins = [f"missing column {dropped}; found "] if dropped else [f"row {place}: {name} is " for name in bad]
+        assert refusal.value.message.startswith(begins[0])
+        assert all(begin in refusal.value.message for begin in begins)
+
+    one()
+    assert min(outcomes[outcome] for outcome in ("missing", "refused", "scored")) >= 50, outcomes
 
 
 FRESH = """
@@ -296,6 +324,13 @@ def test_a_real_server_answers_raw_rows_and_refuses_bad_ones(logged, tmp_path):
             for status, answer in answers(table):
                 assert status == 400 and reason in answer["message"]
                 assert "stack_trace" not in answer and "Traceback" not in json.dumps(answer)
+        split = {"columns": [*GOOD, ["x"]], "data": [[*GOOD.values(), 0]]}
+        status, answer = post(address, "application/json", json.dumps({"dataframe_split": split}))
+        assert status == 400 and "not a table" in answer["message"] and "stack_trace" not in answer
+        table = rows({}, {}).to_csv(index=False)
+        for unread in ("", f"{table}M,0,0,0,0,0,0,0,0\n", f'{table}"M,0,0,0,0,0,0,0\n'):  # not by MLflow's own parser
+            status, answer = post(address, "text/csv", unread)
+            assert status == 400 and "stack_trace" in answer
 
 
 @pytest.mark.slow
