@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -23,9 +23,29 @@ EVALUATED_AT_ONCE = 1024  # rows; their activations stay in the processor's cach
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam, except that it leaves no mark of each step for torch's profiler: that is a quarter of a step."""
+    """torch's Adam and its fused kernel, without what torch does around that in Python: half of a step's time."""
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter by its gradient."""
+        for group in self.param_groups:
+            params, (beta1, beta2) = group["params"], group["betas"]
+            step, mean, square = zip(*[self._moments(p) for p in params])
+            torch._foreach_add_(step, 1)
+            kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            kernel(
+                params, [p.grad for p in params], mean, square, [], step, lr=group["lr"], beta1=beta1, beta2=beta2,
+                weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+    def _moments(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps so far, and the moving averages of the gradient and of its square."""
+        state = self.state[p]
+        if not state:
+            state["step"] = torch.zeros((), device=p.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        return state["step"], state["exp_avg"], state["exp_avg_sq"]
+
     step.hooked = True  # torch wraps every ``step`` that does not say so
 
 
@@ -222,8 +242,14 @@ def flatten(network: nn.Module) -> nn.Parameter:
 
 
 def _without_hooks(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
-    """The network's own forward pass, past the look for hooks that ``nn.Module`` makes at every call of a layer."""
-    layers = [layer.forward for layer in network]
+    """The network's own forward pass, past all that ``nn.Module`` looks up at every call of a layer."""
+
+    def bare(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+        if isinstance(layer, nn.Linear):
+            return partial(F.linear, weight=layer.weight, bias=layer.bias)
+        return torch.relu if isinstance(layer, nn.ReLU) else layer.forward
+
+    layers = [bare(layer) for layer in network]
     return lambda inputs: reduce(lambda hidden, layer: layer(hidden), layers, inputs)
 
 
