@@ -16,7 +16,7 @@ import mlflow
 import optuna
 import torch
 
-from abalone import config, tracking, tune_stage, tuning
+from abalone import config, tracking, trial_runs, tune_stage, tuning
 from abalone.dataset import read, split
 from abalone.evaluation import predict, scores
 from abalone.features import encode
@@ -49,7 +49,7 @@ def measure() -> dict[str, float]:
         study(plan, "warm", trials=16)
         tracked = Stopwatch()
         with mock.patch.multiple(
-            tracking, open_trials=tracked(tracking.open_trials), close_trial=tracked(tracking.close_trial)
+            trial_runs, open_trials=tracked(trial_runs.open_trials), close_trial=tracked(trial_runs.close_trial)
         ):
             pruned = study(plan, "pruned", TRIALS)
         with mock.patch.object(tuning, "RUNGS", ()):

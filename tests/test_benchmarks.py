@@ -1,0 +1,27 @@
+"""The benchmarks still measure what is there: each in its smallest form."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import bench_population, bench_training, bench_tuning
+
+
+def test_training_and_population_are_measured(monkeypatch):
+    monkeypatch.setattr(bench_training, "EPOCHS", {1: 1})
+    [row] = bench_training.measure(repeats=1)
+    assert row["rows"] == 1670 and row["ratio"] > 1
+    monkeypatch.setattr(bench_population, "WIDTHS", (16,))
+    monkeypatch.setattr(bench_population, "EPOCHS", {1: 1, 10: 1, 100: 1})
+    monkeypatch.setattr(bench_population, "tiled", lambda experiment, copies: bench_training.tiled(experiment, 1))
+    rows = bench_population.measure(repeats=1)
+    assert [row["population"] for row in rows] == ["one shape", "depths 1-4", "dropout", "one shape", "one shape"]
+    assert all(row["ratio"] > 1 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_study_is_measured(monkeypatch, store):
+    monkeypatch.setattr(bench_tuning, "TRIALS", 2)
+    monkeypatch.setattr(bench_tuning, "TUTORIAL_TRIALS", 1)
+    result = bench_tuning.measure()
+    assert result["tracking_ms"] > 0 and result["ratio"] > 1
