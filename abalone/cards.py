@@ -210,10 +210,11 @@ def decision_card(decision: Any, metric: str, margin: float, dry_run: bool = Fal
 def champion_line(decision: Any, metric: str, uri: str) -> str:
     """Who is best, by how much, and what became of it, in two sentences."""
     best, *others = [c for c in decision.candidates if not c.refusal]
-    rivals = [f"next `{c.name}` {_number(c.score)}" for c in others if c.run_id != best.run_id][:1]
+    rivals = [f"next `{c.name}` {_number(c.score)}" for c in others if c.name != best.name][:1]
+    kind = {"classification": "classifier", "regression": "regressor"}[decision.task]
     rivals.append(f"baseline {_number(best.baseline)}")
     return (
-        f"Best {decision.task} by validation: **{best.name}**, {metric} {_number(best.score)} ({', '.join(rivals)}); "
+        f"Best {kind} by validation: **{best.name}**, {metric} {_number(best.score)} ({', '.join(rivals)}); "
         f"{decision.reason}. Champion: `{uri}`, version {decision.version}."
     )
 

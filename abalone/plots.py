@@ -238,10 +238,11 @@ def slices(
         axis.plot(raw[best], values[best], "o", color=RED, label="best")
         axis.set(xlabel=label, ylim=(low, max(top, 2 * values[best] - low)))
         if label in LOGARITHMIC:
-            axis.set_xscale("symlog", linthresh=1e-6) if raw.min() == 0 else axis.set_xscale("log")
-            axis.set_xlim(left=-1e-6 if raw.min() == 0 else None)
+            axis.set_xscale("symlog", linthresh=1e-5) if raw.min() == 0 else axis.set_xscale("log")
+            if raw.min() == 0:
+                axis.set(xlim=(-1e-5, None), xticks=[0, 1e-5, 1e-3, 1e-1])
     axes[0].set(ylabel=name)
-    axes[-1].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
