@@ -95,7 +95,7 @@ def promote(
         if not lacking and not dry_run:
             decisions = [_crown(decision, run_id) if decision.promotes else decision for decision in decisions]
         text = _log(run_id, decisions, dry_run)
-        say(text if run_options.get("nested") else f"{text}\n\n{tracking.how_to_browse(run_id)}")
+        say(f"{text}\n" if run_options.get("nested") else f"{text}\n\n{tracking.how_to_browse(run_id)}")
         if lacking:
             name = client.get_experiment(where).name
             refused = sum(len(decision.candidates) for decision in decisions if not decision.challenger)

@@ -116,9 +116,11 @@ def prediction_figures(task: str, rings: np.ndarray, predicted: np.ndarray, titl
 
 
 def prediction_table(frame: pd.DataFrame, rows: np.ndarray, predicted: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The data of ``rows``, their numbers, and named predictions beside them."""
+    """Numbers and rings of ``rows``, named predictions beside them, and the rest of their data."""
     columns = {name: values.round(9) for name, values in predicted.items()}
-    return frame.iloc[rows].assign(**columns).rename_axis("row").reset_index()
+    table = frame.iloc[rows].assign(**columns).rename_axis("row").reset_index()
+    first = ["row", "Rings", *columns]
+    return table[[*first, *table.columns.difference(first, sort=False)]]
 
 
 def _model_config(experiment: Experiment) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _model_config(experiment: Experiment) -> dict[str, Any]:
 def command(stage: str, params: Mapping[str, str]) -> str:
     """The command that repeats a run."""
     options = " ".join(f"-P {key}={shlex.quote(value)}" for key, value in params.items())
-    return f"mlflow run . -e {stage} {options}\n"
+    return f"mlflow run . -e {stage} --env-manager local --experiment-name {tracking.EXPERIMENT} {options}\n"
 
 
 def _previous(run_id: str, stage: str, base: str | None, experiment: Experiment, rows: Split):

@@ -82,7 +82,7 @@ def test_a_run_holds_figures_tables_and_the_command_that_repeats_it(store):
     assert config.tomllib.loads(text(run_id, "experiment.toml")) == {**config.read_toml("classify"), "epochs": 3}
     assert "-e classify" in text(run_id, "command.txt") and "-P epochs=3" in text(run_id, "command.txt")
     table = json.loads(text(run_id, "predictions/test.json"))
-    assert len(table["data"]) == 2089 and table["columns"][-1] == "probability_old"
+    assert len(table["data"]) == 2089 and table["columns"][:3] == ["row", "Rings", "probability_old"]
     shown = {item["path"] for item in json.loads(kept.data.tags["mlflow.loggedArtifacts"])}
     assert "predictions/test.json" in shown, "the UI shows the tables that this tag names"
     assert artifacts(run("regress").info.run_id) >= {"curves.png", "predicted_actual.png", "residuals.png"}
