@@ -12,7 +12,7 @@ run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage o
 	mlflow run . --env-manager local --experiment-name $(or $(MLFLOW_EXPERIMENT_NAME),abalone)
 
 ui: $(VENV)/.installed $(DATABASE) ## browse the runs: http://127.0.0.1:5000/?workflowType=machine_learning
-	mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --port 5000
+	$(if $(filter http%,$(MLFLOW_TRACKING_URI)),@echo "The runs are at $(MLFLOW_TRACKING_URI)",mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --port 5000)
 
 test: $(VENV)/.installed-test ## check style and run every test
 	ruff check .

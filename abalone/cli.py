@@ -235,6 +235,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort, Interrupted) as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which ``mlflow run`` sends after a Ctrl-C; the end is near
         click.echo("Interrupted: no run is left running, and what was finished is kept.", err=True)
         status = error.code if isinstance(error, Interrupted) else 130
     except Exception as error:

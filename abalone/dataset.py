@@ -126,7 +126,7 @@ def _parse(text: str) -> pd.DataFrame:
         raise DataError(f"no rows; expected {len(COLUMNS)} columns a line: {', '.join(COLUMNS)}")
     fields = [line.split(",") for line in lines]
     problems = [
-        (number, f"{len(row)} column{'s'[: len(row) > 1]}, expected {len(COLUMNS)}: {', '.join(COLUMNS)}")
+        (number, f"{len(row)} column{'' if len(row) == 1 else 's'}, expected {len(COLUMNS)}: {', '.join(COLUMNS)}")
         for number, row in enumerate(fields, 1)
         if len(row) != len(COLUMNS)
     ]
@@ -139,7 +139,8 @@ def _parse(text: str) -> pd.DataFrame:
             raise DataError("line 1 is a header; expected data from the first line on, so remove it")
         shown = "".join(f"\n  line {number}: {what}" for number, what in problems[:SHOWN_PROBLEMS])
         rest, count = len(problems) - SHOWN_PROBLEMS, len(problems)
-        raise DataError(f"{count} problem{'s'[: count > 1]}{shown}" + (f"\n  and {rest} more" if rest > 0 else ""))
+        what = "problem" if count == 1 else "problems"
+        raise DataError(f"{count} {what}{shown}" + (f"\n  and {rest} more" if rest > 0 else ""))
     _check_classes(values["Rings"].to_numpy())
     return values.reset_index(drop=True)
 

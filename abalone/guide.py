@@ -78,7 +78,7 @@ def run_all(
 def _attempt(name: str, job: Callable[..., Result], say: Say) -> Result:
     began = time.perf_counter()
     try:
-        result = replace(job(nested=True), stage=name)
+        result = job(nested=True)
         shown = {score: result.metrics.get(f"{score}/test") for score in ("accuracy", "rmse")}
         outcome = ", ".join(f"{score}/test {value:.4f}" for score, value in shown.items() if value is not None)
     except Exception as error:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -40,14 +37,14 @@ def may_live(tags: Mapping[str, str]) -> bool:
     if tags.get("process.host") != here["process.host"]:
         return True
     pid, same_boot = int(tags["process.pid"]), tags.get("process.boot") == here["process.boot"]
-    return same_boot and _alive(pid) and tags.get("process.started", _started(pid)) == _started(pid)
+    return same_boot and _alive(pid) and _started(pid) in (tags.get("process.started", "unknown"), "unknown")
 
 
 def _started(pid: int) -> str:
     """When a process began, in ticks since the boot: numbers of processes come again, in containers soon."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
+    except OSError:  # no such file system, or a process that is hidden from this user
         return "unknown"
 
 
@@ -59,22 +56,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let nothing break off what is written in between; the first signal that came is heard at the end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # which never gets any
-        return
-    numbers, came = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)], []
-    before = {n: handler for n in numbers if (handler := signal.getsignal(n)) not in (None, signal.SIG_IGN)}
-    for number in before:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])

@@ -163,7 +163,7 @@ def _crown(decision: Decision, run_id: str) -> Decision:
     winner = _settle(client, decision, registered)
     if winner == int(registered.version):
         return replace(decision, version=winner)
-    reason = f"{decision.reason}; but version {winner}, registered by another promotion, is better and champion"
+    reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
     return replace(decision, version=winner, promotes=False, reason=reason)
 
 
@@ -217,7 +217,7 @@ def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> str:
     }
     tags = tracking.log_files(run_id, texts={"decision.md": full}, figures={}, tables=tables)
     tags |= {f"champion_{d.task}": str(d.version) for d in decisions if d.version}
-    tracking.log_tags(run_id, tags | {"mlflow.note.content": short, "dry_run": str(dry_run).lower()})
+    tracking.log_tags(run_id, tags | {"mlflow.note.content": short, "dry_run": as_text(dry_run)})
     return short
 
 

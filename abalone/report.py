@@ -48,7 +48,7 @@ class Claim:
     metric, stage, before : str
         Which number of which stage, and the stage whose number is subtracted, if any.
     expected, of_split : float, bool
-        Without such a stage: what the guide says that the number is, of the mean or of a split; that is subtracted.
+        Without such a stage: the guide's own figure, which is subtracted, and whether it is that of one split.
     """
 
     words: str
@@ -252,9 +252,9 @@ rings, which stand for age, of {rows} shells. A shell of {old} rings or more is 
 The guide trains networks that tell the two apart, and one that counts rings, and says what helped. Here its stages are
 trained again on {seeds} random splits of the shells, half of them for test, and each claim is held against the scores.
 
-Made on {date} by `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`: seeds 0 to {last},
-{epochs} epochs, data set `{name}`, fingerprint `{sha256}` (SHA-256). The figures stand here, and beside this
-file as `claim_1.png` to `claim_{claims}.png`; MLflow's UI shows them in `report.html`, but not in `report.md`."""
+Made on {date}; the same again: `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`. It is of
+seeds 0 to {last}, {epochs} epochs, data set `{name}`, fingerprint `{sha256}` (SHA-256). The figures stand here, and
+beside this file as `claim_1.png` to `claim_{claims}.png`; MLflow's UI shows them in `report.html` only."""
 EXPLANATION = """Every stage was trained on the splits of {seeds} seeds; split, first weights and batch order all follow
 the seed. A difference is that of two stages on the same split, or of a stage and a figure that the guide gives. *95 %
 interval* is Student's interval of its mean over such splits of these rows; *corrected* is wider, as Nadeau and Bengio
@@ -279,7 +279,7 @@ HTML = {  # of the little Markdown that the report uses
 
 def explain(found: Sequence[Finding]) -> str:
     """What the columns of the table mean, and how the verdicts come about."""
-    return EXPLANATION.format(seeds=len(found[0].values))
+    return EXPLANATION.format(seeds=len(found[0].values)).replace("\n", " ")
 
 
 def markdown(dataset: Dataset, first: Experiment, found: Sequence[Finding], measured: Measured, drawn: Mapping) -> str:

@@ -1,6 +1,6 @@
 """Which run should be champion, and why: candidates, gate, and the comparison with today's champion. Writes nothing.
 
-Candidates are the finished runs of one experiment with a model and a score that is better than the baseline by
+Fit for promotion are the finished runs of one experiment with a model and a score better than the baseline by
 ``MARGIN``. **Today's split** is that of the newest of them; only runs on the same rows are eligible, ranked by
 ``evaluation.SELECTION`` on validation. The best must be better than the champion on the same rows.
 """
@@ -19,7 +19,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from abalone.config import UserError
+from abalone.config import UserError, as_text
 from abalone.dataset import COLUMNS, read, split
 from abalone.evaluation import SELECTION, paired_bootstrap
 from abalone.tracking import REGISTERED
@@ -122,7 +122,7 @@ def decide(task: str, experiment_id: str, min_improvement: float = 0.0, force: b
     try:
         difference, low, high = _compare(task, best, champion)
     except Incomparable as error:
-        return decision(force, f"it cannot be compared with the champion: {error}; force={str(force).lower()} decides")
+        return decision(force, f"it cannot be compared with the champion: {error}; force={as_text(force)} decides")
     shown = f"{SELECTION[task]} {difference:+.5f} against the champion (95 % interval {low:+.5f} to {high:+.5f})"
     noise = ", inside the noise" if low <= 0 <= high else ""
     if difference >= 0:

@@ -23,6 +23,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from abalone import serving
 from abalone.columns import RAW_COLUMNS
 from abalone.processes import close_orphans, process_tags
+from abalone.signals import signals_held
 from abalone.views import NAMES, leaderboards
 
 EXPERIMENT = "abalone"
@@ -76,10 +77,12 @@ def run(
                     MlflowClient().set_experiment_tag(active.info.experiment_id, key, view)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
-            mlflow.end_run("KILLED")
+            with signals_held():
+                mlflow.end_run("KILLED")
             raise
         except BaseException as error:
-            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
+            with signals_held():
+                mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
             raise
 
 
@@ -232,7 +235,7 @@ def environment_tags() -> dict[str, str]:
 
 
 def find_stage(run_id: str, stage: str, split: str) -> list[Any]:
-    """The newest finished runs of ``stage`` on the same split, in the experiment of ``run_id``, the last one first."""
+    """The newest 20 finished runs of ``stage`` on the same split, in the experiment of ``run_id``; last one first."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
     query = f"tags.stage = '{stage}' and tags.split = '{split}' and attributes.status = 'FINISHED'"
@@ -281,7 +284,7 @@ def how_to_browse(run_id: str) -> str:
 
 
 def _experiment_of_parent() -> str:
-    """Of the active run. Left to itself, MLflow files a nested run by the environment instead."""
+    """Of the active run, which there must be. Left to itself, MLflow files a nested run by the environment."""
     return mlflow.active_run().info.experiment_id
 
 

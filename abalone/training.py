@@ -23,7 +23,10 @@ EVALUATED_AT_ONCE = 1024  # rows; their activations stay in the processor's cach
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam and its fused kernel, without what torch does around that in Python: half of a step's time."""
+    """torch's Adam and its fused kernel, without what torch does around that in Python: half of a step's time.
+
+    Every parameter must have a gradient; ``amsgrad``, ``maximize`` and closures are not for it.
+    """
 
     @torch.no_grad()
     def step(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from getpass import getuser
 from pathlib import Path
 
 import mlflow
@@ -25,21 +24,23 @@ def reach() -> None:
 def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
     """Begin the runs of trials under the run of their study; return the ids."""
     client = MlflowClient()
-    experiment = client.get_run(parent).info.experiment_id
+    run = client.get_run(parent)
     tags = {**process_tags(), "mlflow.parentRunId": parent, "study": study, "stage": "trial"}
-    tags["mlflow.user"] = getuser()
-    return [client.create_run(experiment, tags=tags, run_name=f"trial {n}").info.run_id for n in numbers]
+    tags["mlflow.user"] = run.data.tags.get("mlflow.user", "unknown")
+    return [client.create_run(run.info.experiment_id, tags=tags, run_name=f"trial {n}").info.run_id for n in numbers]
 
 
 def adopt_trials(parent: str, study: str) -> None:
     """Put the trials of a study that goes on below its new run, where the runs that they were below have ended."""
     client = MlflowClient()
     experiment = client.get_run(parent).info.experiment_id
-    earlier = client.search_runs([experiment], f"tags.stage = 'tune' and tags.study = '{study}'")
-    for old in (run.info.run_id for run in earlier if run.info.status != "RUNNING"):
-        children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{old}' and tags.stage = 'trial'")
-        for child in children:
-            client.set_tag(child.info.run_id, "mlflow.parentRunId", parent)
+    ended = "tags.stage = 'tune' and attributes.status != 'RUNNING'"
+    earlier = client.search_runs([experiment], ended)
+    for old in (run.info.run_id for run in earlier if run.data.tags.get("study") == study):
+        query = f"tags.`mlflow.parentRunId` = '{old}' and tags.stage = 'trial'"
+        while children := client.search_runs([experiment], query):  # a page; those adopted are not in the next
+            for child in children:
+                client.set_tag(child.info.run_id, "mlflow.parentRunId", parent)
         client.set_tag(old, "continued_by", parent)
 
 
@@ -62,11 +63,6 @@ def close_trial(
     """
     log_batch(run_id, params, curves, final, tags)
     MlflowClient().set_terminated(run_id, status)
-
-
-def log_study(run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """What a study has found: numbers and words, in one call."""
-    log_batch(run_id, final=metrics, tags=tags)
 
 
 def first_value(run_id: str, metric: str) -> float:

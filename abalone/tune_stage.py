@@ -16,7 +16,7 @@ from abalone.cards import TABLE_HEADER, markdown_table, stage_rows
 from abalone.config import UserError
 from abalone.dataset import read, split
 from abalone.evaluation import SELECTION
-from abalone.processes import signals_held
+from abalone.signals import signals_held
 from abalone.stages import Result, run_stage, to_toml
 from abalone.studies import Plan, open_study, shown
 
@@ -137,7 +137,8 @@ def _report(run_id: str, study: Any, plan: Plan, storage: str) -> None:
     tables = {"trials.json": frame} if len(frame) else {}
     if best is None:
         tags = tracking.log_files(run_id, texts=texts, figures={}, tables=tables)
-        trial_runs.log_study(run_id, counts, tags | {"mlflow.note.content": outcome(study, plan, study.study_name)})
+        tags["mlflow.note.content"] = outcome(study, plan, study.study_name)
+        tracking.log_batch(run_id, final=counts, tags=tags)
         return
     shares = tuning.importances(study)
     figures = _figures(frame[np.isfinite(frame["value"].astype(float))], plan, shares)
@@ -145,7 +146,7 @@ def _report(run_id: str, study: Any, plan: Plan, storage: str) -> None:
     tags |= {f"best.{name}": _number(plan.value(name, value)) for name, value in best.params.items()}
     tags |= {"best.trial": str(best.number), "best.run_id": best.user_attrs["run_id"], "storage": shown(storage)}
     tags["mlflow.note.content"] = _card(study, plan, frame, shares)
-    trial_runs.log_study(run_id, {**counts, "best_value": best.value}, tags)
+    tracking.log_batch(run_id, final={**counts, "best_value": best.value}, tags=tags)
 
 
 def _figures(frame: pd.DataFrame, plan: Plan, shares: dict[str, float]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from multiprocessing import get_context, parent_process
@@ -30,7 +30,8 @@ from abalone.dataset import read, split
 from abalone.evaluation import SELECTION, predict, scores
 from abalone.features import encode
 from abalone.population import fit_many
-from abalone.processes import may_live, process_tags, signals_held
+from abalone.processes import may_live, process_tags
+from abalone.signals import ctrl_c_ignored, signals_held
 from abalone.studies import Plan, open_study, quiet
 from abalone.training import TrainingDiverged
 
@@ -52,7 +53,7 @@ class Limits:
     trials : int
         In all, with those that the study has already.
     timeout : float
-        Seconds after which no batch is begun but the first; 0 for none.
+        Seconds after which no batch is begun but the first (of each worker); 0 for none.
     workers : int
         Processes.
     """
@@ -113,7 +114,7 @@ def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, pr
     fixed = (plan, study.study_name, storage, run_id, limits.trials, deadline - time.monotonic())
     processes = [SPAWN.Process(target=_worker, args=(*fixed, i, share)) for i, share in enumerate(shares)]
     try:
-        with _deaf_to_ctrl_c():  # while they import, in which they could only leave a traceback
+        with ctrl_c_ignored():  # while they import, in which they could only leave a traceback
             for process in processes:
                 process.start()
         while any(process.is_alive() for process in processes):
@@ -122,22 +123,21 @@ def _share_out(study, plan, storage, run_id, limits: Limits, deadline: float, pr
         if failed := [process.exitcode for process in processes if process.exitcode]:
             raise UserError(f"{len(failed)} of {len(processes)} workers failed, with exit status {failed[0]}")
     finally:
-        for process in processes:
-            if process.is_alive():
-                process.join(2)  # Ctrl-C in a terminal reaches it too
-                process.terminate()
-                process.join()
         with signals_held():
+            _end(processes)
             _abandon_dead(study)
 
 
-@contextmanager
-def _deaf_to_ctrl_c():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _end(processes: Sequence[Any]) -> None:
+    """Wait a moment for those that Ctrl-C in a terminal has reached too, then end the others."""
+    deadline = time.monotonic() + 2
+    for process in processes:
+        if process.is_alive():
+            process.join(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+            process.join()
 
 
 def _worker(
@@ -281,6 +281,7 @@ def _abandon(study: optuna.Study, number: int, point: Mapping[str, Any], trial_r
         study.enqueue_trial(dict(point))
 
 
+@signals_held()
 def _abandon_dead(study: optuna.Study) -> None:
     """Fail the trials, and their runs, of processes that are no more."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -43,7 +43,7 @@ def _state(task: str) -> dict[str, Any]:
     selection = f"metrics.`{SELECTION[task]}/val`"
     columns = [f"metrics.`{name}`" for name in SHOWN[task]] + [f"params.`{name}`" for name in SETTINGS]
     return {
-        "searchFilter": f"{selection} >= 0 and tags.stage != 'trial'",
+        "searchFilter": f"{selection} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'",
         "orderByKey": selection,
         "orderByAsc": not GREATER_IS_BETTER[SELECTION[task]],
         "startTime": "ALL",

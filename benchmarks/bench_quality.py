@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from abalone import config
 from abalone.cards import markdown_table
@@ -153,6 +154,7 @@ def page(found: Mapping[str, Scores], claims: Sequence, test_to_train: float) ->
 def main() -> None:
     """Measure, print, write."""
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of BLAS, which scikit-learn calls
     dataset = read()
     rows = split(dataset, 0)
     experiments = {stage: config.load(stage) for stage in config.STAGES}

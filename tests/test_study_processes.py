@@ -128,6 +128,19 @@ def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
     assert not [t for t in study.trials if t.state == TrialState.RUNNING]
 
 
+def test_ctrl_c_on_mlflow_run_ends_workers_too(store):
+    process = start("--workers", "2")
+    assert "study s" in process.stdout.readline()
+    wait(process, 1.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, while the workers import
+    wait(process, 0.3)
+    process.send_signal(signal.SIGTERM)  # as mlflow does
+    status, _, err = finish(process)
+    assert status in (130, 143) and "Traceback" not in err
+    assert not opened().get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING])
+    assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
+
+
 def test_ctrl_c_before_the_workers_are_ready_leaves_no_traceback(store):
     process = start("--workers", "2")
     assert "study s" in process.stdout.readline()

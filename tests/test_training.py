@@ -18,7 +18,7 @@ from abalone.dataset import Split, is_old, read, split
 from abalone.evaluation import predict, scores
 from abalone.features import encode
 from abalone.models import build, init_weights
-from abalone.training import SPLITS, TrainingDiverged, fit, flatten, seeds, targets, unflatten
+from abalone.training import SPLITS, Adam, TrainingDiverged, fit, flatten, seeds, targets, unflatten
 from benchmarks.guide_loop import make_dataloaders, train_model
 
 FAST = {"learning_rate": 0.01, "gamma": 1.0, "epochs": 15}  # overfits: its best epoch is not its last
@@ -155,6 +155,28 @@ def test_validation_and_test_rows_do_not_reach_the_model(data, stage):
     assert "prepare.mean" in states[0] and (stage != "regress" or "target_mean" in states[0])
     for name, values in history.metrics.items():
         assert (values == moved.metrics[name]) == (name.endswith("/train") or name == "learning_rate")
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_adam_takes_the_steps_of_torchs_own(decoupled):
+    """Two groups with settings of their own, as ``rings`` has them, and a schedule, as ``fit`` has."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 4, generator=generator), torch.randn(4, generator=generator)]
+    gradients = [[torch.randn(p.shape, generator=generator) for p in start] for _ in range(30)]
+    ended = []
+    for kind in (Adam, torch.optim.Adam):
+        weights, biases = parameters = [torch.nn.Parameter(p.clone()) for p in start]
+        groups = [{"params": [weights]}, {"params": [biases], "weight_decay": 0}]
+        settings = {"weight_decay": 0.5, "decoupled_weight_decay": decoupled, "fused": True}
+        optimizer = kind(groups, 0.01, (0.9, 0.98), **settings)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        for gradient in gradients:
+            for p, g in zip(parameters, gradient):
+                p.grad = g
+            optimizer.step()
+            schedule.step()
+        ended.append([p.detach() for p in parameters])
+    assert all(torch.equal(ours, torchs) for ours, torchs in zip(*ended))
 
 
 def test_preparation_is_fitted_on_the_training_rows(data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import partialmethod
 from pathlib import Path
 
 import mlflow
@@ -347,12 +348,15 @@ def test_a_winner_whose_trial_has_no_run_any_more_is_trained_and_says_so(store, 
     assert "run of its trial is gone" in MlflowClient().get_run(result.run_id).data.tags["mlflow.note.content"]
 
 
-def test_a_study_that_goes_on_has_all_its_trials_below_its_new_run(store):
-    tune(trials=2)
-    tune(trials=4)
+def test_a_study_that_goes_on_has_all_its_trials_below_its_new_run(store, monkeypatch):
+    tune(trials=3, study="it's mine")
+    pages_of_two = partialmethod(MlflowClient.search_runs, max_results=2)
+    monkeypatch.setattr(trial_runs, "MlflowClient", type("Client", (MlflowClient,), {"search_runs": pages_of_two}))
+    tune(trials=4, study="it's mine")
     new, old = MlflowClient().search_runs(["1"], "tags.stage = 'tune'", order_by=["attributes.start_time DESC"])
-    parents = {run.data.tags["mlflow.parentRunId"] for runs in children("s").values() for run in runs}
-    assert parents == {new.info.run_id} and old.data.tags["continued_by"] == new.info.run_id
+    trials = MlflowClient().search_runs(["1"], "tags.stage = 'trial'")
+    parents = {run.data.tags["mlflow.parentRunId"] for run in trials}
+    assert len(trials) == 4 and parents == {new.info.run_id} and old.data.tags["continued_by"] == new.info.run_id
 
 
 def test_a_tracking_database_is_no_storage_for_a_study(store, own_folder):

@@ -36,5 +36,11 @@ def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_what_they_hold(store
     assert set(board["selectedColumns"]) - {"attributes.`Models`"} <= held
 
 
-def test_trials_of_studies_are_not_on_a_leaderboard():
-    assert all("tags.stage != 'trial'" in state(text)["searchFilter"] for text in leaderboards(0).values())
+def test_trials_and_what_has_not_ended_well_are_not_on_a_leaderboard(store):
+    client = MlflowClient()
+    for stage, status in (("trial", "FINISHED"), ("encode", "FAILED"), ("encode", "FINISHED")):
+        run = client.create_run("0", tags={"stage": stage})
+        client.log_metric(run.info.run_id, "log_loss/val", 0.5)
+        client.set_terminated(run.info.run_id, status)
+    board = state(leaderboards(0)[TAG + "classifiers"])
+    assert [found.info.run_id for found in client.search_runs(["0"], board["searchFilter"])] == [run.info.run_id]
