@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abalone.columns import CLASS_LABELS, LIMITS, OLD_FROM_RINGS, RAW_COLUMNS, YEARS_BEFORE_FIRST_RING, outputs
-from abalone.config import RINGS, STAGES, TUNED, Experiment, RingsExperiment
+from abalone.config import KINDS, RINGS, STAGES, TUNED, Experiment, RingsExperiment
 
 HEADLINES = {
     "classification": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier"),
@@ -211,11 +211,10 @@ def champion_line(decision: Any, metric: str, uri: str) -> str:
     """Who is best, by how much, and what became of it, in two sentences."""
     best, *others = [c for c in decision.candidates if not c.refusal]
     rivals = [f"next `{c.name}` {_number(c.score)}" for c in others if c.name != best.name][:1]
-    kind = {"classification": "classifier", "regression": "regressor"}[decision.task]
     rivals.append(f"baseline {_number(best.baseline)}")
     return (
-        f"Best {kind} by validation: **{best.name}**, {metric} {_number(best.score)} ({', '.join(rivals)}); "
-        f"{decision.reason}. Champion: `{uri}`, version {decision.version}."
+        f"Best {KINDS[decision.task]} by validation: **{best.name}**, {metric} {_number(best.score)} "
+        f"({', '.join(rivals)}); {decision.reason}. Champion: `{uri}`, version {decision.version}."
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from abalone.columns import FEATURES
 
-TASKS = ("classification", "regression")
+KINDS = {"classification": "classifier", "regression": "regressor"}  # what a task's models are called
+TASKS = tuple(KINDS)
 SEARCHED = ("learning_rate", "gamma", "depth", "weight_decay")  # what ``tune`` searches unless told otherwise
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 

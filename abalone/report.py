@@ -162,14 +162,14 @@ def measure(experiments: Mapping[str, Experiment], dataset: Dataset, trained: Ma
         If a training diverged.
     """
     x, rings = encode(dataset.frame), dataset.frame["Rings"].to_numpy()
+    tests = [split(dataset, seed).test for seed in range(max(map(len, trained.values())))]
     measured = {}
     for stage, results in trained.items():
         task, rows = experiments[stage].task, []
-        for seed, result in enumerate(results):
+        for seed, (result, test) in enumerate(zip(results, tests)):
             if isinstance(result, Exception):
                 raise UserError(f"{stage}, seed {seed}: {result}")
             model, history = result
-            test = split(dataset, seed).test
             with cpu_settings():
                 predicted = predict(model, x[test])
             row = scores(task, rings[test], predicted)

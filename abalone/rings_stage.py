@@ -11,7 +11,7 @@ from torch import Tensor
 
 from abalone import plots, tracking
 from abalone.cards import TABLE_HEADER, markdown_table, rings_card, stage_rows
-from abalone.config import RINGS, TASKS, RingsExperiment
+from abalone.config import KINDS, RINGS, TASKS, RingsExperiment
 from abalone.dataset import is_old, read, split
 from abalone.evaluation import calibration_error, coverage, reliability, scores
 from abalone.explain import partial_dependence, permutation_importance
@@ -23,7 +23,6 @@ from abalone.stages import Result, command, final_metrics, prediction_figures, p
 
 STAGE = "rings"
 MODELS = {"classification": RingClassifier, "regression": RingRegressor}
-NAMES = {"classification": "classifier", "regression": "regressor"}
 
 Answers = Mapping[str, np.ndarray]
 
@@ -96,7 +95,7 @@ def _metrics(task: str, part: str, rings: np.ndarray, said: Answers, rings_known
 def _log_model(task: str, distribution: RingDistribution, experiment: RingsExperiment, example: Any) -> str:
     config = {"task": task, "members": experiment.members, "hidden_sizes": list(experiment.hidden_sizes)}
     params = {"task": task} | experiment.as_text()
-    return tracking.log_model(MODELS[task](distribution).eval(), config, example, params, NAMES[task])
+    return tracking.log_model(MODELS[task](distribution).eval(), config, example, params, KINDS[task])
 
 
 def _figures(curves: Mapping[str, Any], truth: Answers, said: Mapping[str, Answers]) -> dict[str, Any]:

@@ -22,12 +22,13 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone import serving
 from abalone.columns import RAW_COLUMNS
+from abalone.config import KINDS
 from abalone.processes import close_orphans, process_tags
 from abalone.signals import signals_held
 from abalone.views import NAMES, leaderboards
 
 EXPERIMENT = "abalone"
-REGISTERED = {"classification": "abalone-classifier", "regression": "abalone-regressor"}
+REGISTERED = {task: f"abalone-{kind}" for task, kind in KINDS.items()}
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")
 METRICS_PER_CALL = 1000
 

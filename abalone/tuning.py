@@ -91,13 +91,14 @@ def search(
     """
     with quiet():
         _abandon_dead(study)
-        deadline, begun = time.monotonic() + (limits.timeout or math.inf), False
-        while (left := limits.trials - counted(study)) > 0 and not (begun and time.monotonic() > deadline):
-            begun = True
+        deadline = time.monotonic() + (limits.timeout or math.inf)
+        while (left := limits.trials - counted(study)) > 0:
             if limits.workers > 1:
                 _share_out(study, plan, storage, run_id, limits, deadline, progress)
             else:
                 _work(study, plan, run_id, limits.trials, left, deadline, progress)
+            if time.monotonic() > deadline:
+                break
 
 
 def counted(study: optuna.Study, before: float = math.inf) -> int:
@@ -156,11 +157,12 @@ def _work(study, plan: Plan, run_id: str, total: int, share: int, deadline: floa
     rows = split(dataset, plan.experiment.seed)
     rows = replace(rows, test=rows.test[:0])  # what is not there cannot steer anything
     data = encode(dataset.frame), dataset.frame["Rings"].to_numpy(), rows
-    begun = False  # one batch is made at least, so that a study with little time has something to show
-    while (size := min(BATCH, share, total - counted(study))) > 0 and not (begun and time.monotonic() > deadline):
+    while (size := min(BATCH, share, total - counted(study))) > 0:
         _batch(study, plan, data, run_id, size, total)
-        share, begun = share - size, True
+        share -= size
         progress(study)
+        if time.monotonic() > deadline:  # looked at here, so that a study with little time has something to show
+            break
 
 
 def _batch(study: optuna.Study, plan: Plan, data: Sequence[Any], run_id: str, size: int, total: int) -> None:

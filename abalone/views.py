@@ -11,10 +11,11 @@ import json
 import zlib
 from typing import Any
 
+from abalone.config import KINDS
 from abalone.evaluation import GREATER_IS_BETTER, SELECTION
 
 TAG = "mlflow.sharedViewState."
-NAMES = {"classification": "classifiers", "regression": "regressors"}
+NAMES = {task: f"{kind}s" for task, kind in KINDS.items()}
 SHOWN = {
     "classification": ("log_loss/val", "log_loss/test", "accuracy/test", "roc_auc/test"),
     "regression": ("rmse/val", "rmse/test", "mae/test", "r2/test"),
