@@ -1,1 +1,1 @@
-"""Abalone: the deep-learning guide's stages as tracked, registrable MLflow runs."""
+"""Every stage of a deep-learning guide on the Abalone data as a tracked MLflow run."""

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import click
 
-from abalone import config
+from abalone import settings
+from abalone.settings import STAGES, TASKS
 
 SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
 
@@ -30,64 +32,76 @@ def cli() -> None:
     """The deep-learning guide on the Abalone data as tracked MLflow runs."""
 
 
-def experiment_options(names: tuple[str, ...], stage: str | None = None):
+def settings_options(names: Sequence[str], stage: str | None = None) -> Callable:
     """Give a command an option per key of its settings; with a stage, show its TOML values as defaults."""
-    defaults, kind = config.read_toml(stage) if stage else {}, config.kind(stage)
+    defaults = settings.read_toml(stage) if stage else {}
+    keys = [spec for spec in fields(settings.settings_type(stage)) if spec.name in names]
 
-    def decorate(command):
-        for spec in reversed([f for f in fields(kind) if f.name in names]):
-            default = f"  [default: {config.as_text(defaults[spec.name])}]" if defaults else ""
+    def decorate(command: Callable) -> Callable:
+        for spec in reversed(keys):
+            text = spec.metadata["expected"]
+            if defaults:
+                text += f"  [default: {settings.as_text(defaults[spec.name])}]"
             option = f"--{spec.name.replace('_', '-')}"
-            command = click.option(option, spec.name, metavar="VALUE", help=spec.metadata["expected"] + default)(
-                command
-            )
+            command = click.option(option, spec.name, metavar="VALUE", help=text)(command)
         return command
 
     return decorate
 
 
-def run_options(command):
-    """Where a run is filed, and how errors are shown."""
+def run_options(command: Callable) -> Callable:
+    """Options of every command that makes a run: where it is filed, and how errors are shown."""
     command = click.option("--debug", is_flag=True, help="Show a traceback with an error.")(command)
     command = click.option("--run-name", help="Name of the run.")(command)
     return click.option("--experiment-name", help="MLflow experiment  [default: abalone]")(command)
 
 
-def load(stage: str, given: dict[str, Any]) -> Any:
+def load(stage: str, given: Mapping[str, Any]) -> Any:
     """The settings of a stage with the given options over them; a wrong one is a usage error."""
+    overrides = {key: value for key, value in given.items() if value is not None}
     try:
-        return config.load(stage, {key: value for key, value in given.items() if value is not None})
-    except config.BadValue as error:
+        return settings.load_settings(stage, overrides)
+    except settings.BadValue as error:
         option = f"--{error.key.replace('_', '-')}"
         raise click.BadParameter(error.message, param_hint=f"'{option}'") from None
 
 
-def stage_command(stage: str) -> None:
-    """Add the command of one stage."""
+def keys_of(stage: str) -> list[str]:
+    """Names of all settings of a stage."""
+    return [spec.name for spec in fields(settings.settings_type(stage))]
 
-    @cli.command(stage, help=f"{config.STAGES[stage].teaches} (Guide section {config.STAGES[stage].guide}.)")
-    @experiment_options(tuple(f.name for f in fields(config.Experiment)), stage)
+
+def add_stage_command(stage: str) -> None:
+    """Add the command of one stage of the guide."""
+
+    @cli.command(stage, help=f"{STAGES[stage].teaches} (Guide section {STAGES[stage].guide}.)")
+    @settings_options(keys_of(stage), stage)
     @run_options
     def command(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
-        experiment = load(stage, given)
-        from abalone import stages
+        stage_settings = load(stage, given)
+        from abalone.stages.stage import run_stage, show_result
+        from abalone.tracking.runs import RunOptions
 
-        stages.run_single(stage, experiment, click.echo, experiment_name=experiment_name, run_name=run_name)
-
-
-for _stage in config.STAGES:
-    stage_command(_stage)
+        result = run_stage(stage, stage_settings, options=RunOptions(experiment_name, run_name))
+        show_result(result, click.echo)
 
 
-@cli.command("rings", help=f"{config.RINGS.teaches} ({config.RINGS.guide.capitalize()}.)")
-@experiment_options(tuple(f.name for f in fields(config.RingsExperiment)), "rings")
+for _stage in STAGES:
+    add_stage_command(_stage)
+
+
+@cli.command(help=f"{settings.RINGS.teaches} ({settings.RINGS.guide.capitalize()}.)")
+@settings_options(keys_of("rings"), "rings")
 @run_options
 def rings(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
-    """Beyond the guide; its text is in config."""
-    experiment = load("rings", given)
-    from abalone import rings_stage
+    """Beyond the guide; its help text stands in settings."""
+    rings_settings = load("rings", given)
+    from abalone.stages.rings import run_rings
+    from abalone.stages.stage import show_result
+    from abalone.tracking.runs import RunOptions
 
-    rings_stage.run_single(experiment, click.echo, experiment_name=experiment_name, run_name=run_name)
+    result = run_rings(rings_settings, RunOptions(experiment_name, run_name))
+    show_result(result, click.echo)
 
 
 @cli.command("main")
@@ -97,34 +111,43 @@ def rings(experiment_name: str | None, run_name: str | None, debug: bool, **give
 @click.option(
     "--seeds", type=click.IntRange(0, 1000), default=20, show_default=True, help="Of the report; 0: no report."
 )
-@experiment_options(SHARED_BY_MAIN)
+@settings_options(SHARED_BY_MAIN)
 @run_options
-def everything(trials: int, seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any):
-    """The whole guide in one process: stages, tuning, promotion, the guide's claims, one closing table."""
+def main_command(
+    trials: int, seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any
+) -> None:
+    """Run the whole guide in one process: stages, tuning, promotion, the guide's claims, one closing table."""
     if 0 < seeds < 3:
         raise click.BadParameter(
             f"{seeds} seeds tell nothing; expected 0 for no report, or 3 or more", param_hint="'--seeds'"
         )
-    experiments = {stage: load(stage, given) for stage in config.STAGES}
+    stages = {stage: load(stage, given) for stage in STAGES}
     # Its epochs are steps of another method, and its own.
-    rings = load("rings", {key: value for key, value in given.items() if key != "epochs"})
-    from abalone import guide
+    given_rings = {key: value for key, value in given.items() if key != "epochs"}
+    rings_settings = load("rings", given_rings)
+    from abalone.main import run_main
+    from abalone.tracking.runs import RunOptions
 
-    names = {"experiment_name": experiment_name, "run_name": run_name}
-    guide.run_all(experiments, click.echo, rings=rings, trials=trials, seeds=seeds, **names)
+    options = RunOptions(experiment_name, run_name)
+    run_main(stages, click.echo, rings=rings_settings, trials=trials, seeds=seeds, options=options)
 
 
-def task_option(default: str | None):
+def task_option(default: str | None) -> Callable:
     """Which of the two champions; required without a default."""
-    kinds = (*config.TASKS, "both")
     return click.option(
-        "--task", type=click.Choice(kinds), default=default, required=not default, show_default=bool(default)
+        "--task",
+        type=click.Choice((*TASKS, "both")),
+        default=default,
+        required=default is None,
+        show_default=default is not None,
     )
 
 
 def tasks_of(task: str) -> tuple[str, ...]:
     """The tasks that a choice of one or both stands for."""
-    return config.TASKS if task == "both" else (task,)
+    if task == "both":
+        return TASKS
+    return (task,)
 
 
 def switch(name: str, text: str):
@@ -145,57 +168,114 @@ def switch(name: str, text: str):
 @switch("--dry-run", "Decide and tell, but leave the registry as it is.")
 @switch("--force", "Promote even where the champion cannot be compared on the same rows.")
 @run_options
-def promote(task: str, experiment: str, experiment_name: str | None, debug: bool, **options: Any) -> None:
+def promote(
+    task: str,
+    experiment: str,
+    min_improvement: float,
+    dry_run: bool,
+    force: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+) -> None:
     """Make the best classifier and the best regressor champions, with reasons."""
-    from abalone import registry
+    from abalone.registry.promotion import promote
+    from abalone.tracking.runs import RunOptions
 
-    names = {"experiment": experiment or None, "experiment_name": experiment_name}
-    registry.promote(tasks_of(task), click.echo, **names, **options)
+    promote(
+        tasks_of(task),
+        click.echo,
+        experiment=experiment or None,
+        min_improvement=min_improvement,
+        dry_run=dry_run,
+        force=force,
+        options=RunOptions(experiment_name, run_name),
+    )
 
 
 @cli.command()
 @task_option(None)
 @run_options
-def rollback(task: str, debug: bool, **options: Any) -> None:
+def rollback(task: str, experiment_name: str | None, run_name: str | None, debug: bool) -> None:
     """Put the previous champion back."""
-    from abalone import registry
+    from abalone.registry.rollback import rollback
+    from abalone.tracking.runs import RunOptions
 
-    registry.rollback(tasks_of(task), click.echo, **options)
+    rollback(tasks_of(task), click.echo, RunOptions(experiment_name, run_name))
 
 
 @cli.command()
-@click.option("--task", type=click.Choice(["auto", *config.TASKS]), default="auto", help="By default that of the base.")
-@click.option("--base", type=click.Choice(["auto", *config.STAGES]), default="auto", help="Stage to start from.")
+@click.option("--task", type=click.Choice(["auto", *TASKS]), default="auto", help="By default that of the base.")
+@click.option("--base", type=click.Choice(["auto", *STAGES]), default="auto", help="Stage to start from.")
 @click.option("--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many in all.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=0, help="Seconds; 0 for none.", show_default=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
 @click.option(
     "--search",
-    default=",".join(config.SEARCHED),
+    default=",".join(settings.SEARCHED_BY_DEFAULT),
     show_default=True,
     help="Settings of experiments/tune.toml to search.",
 )
-@click.option("--study", help="Name; a known one is continued  [default: a new name]")
-@click.option("--storage", help="Optuna's: a database's URL or a journal's path  [default: studies.journal]")
-@experiment_options(SHARED_BY_MAIN)
+@click.option("--study", default="", help="Name; a known one is continued  [default: a new name]")
+@click.option(
+    "--storage", default="", help="Optuna's: a database's URL or a journal's path  [default: studies.journal]"
+)
+@settings_options(SHARED_BY_MAIN)
 @run_options
-def tune(task: str, base: str, search: str, experiment_name: str | None, debug: bool, **given: Any) -> None:
+def tune(
+    task: str,
+    base: str,
+    trials: int,
+    timeout: float,
+    workers: int,
+    search: str,
+    study: str,
+    storage: str,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+    **given: Any,
+) -> None:
     """Search for better settings in an Optuna study, and train the winner."""
-    base = {"regression": "regress"}.get(task, "encode") if base == "auto" else base
-    experiment = load(base, {key: given.pop(key) for key in SHARED_BY_MAIN})
-    if task not in ("auto", experiment.task):
-        of_task = [stage for stage in config.STAGES if config.read_toml(stage)["task"] == task]
-        raise click.BadParameter(f"{base} is no {task}; expected one of {', '.join(of_task)}", param_hint="'--base'")
-    from abalone import studies, tune_stage, tuning
+    base = base_of(task, base)
+    base_settings = load(base, given)
+    check_task(task, base, base_settings.task)
+    from abalone.stages.stage import show_result
+    from abalone.tracking.runs import RunOptions
+    from abalone.tuning.plan import Plan, read_space
+    from abalone.tuning.search import Limits
+    from abalone.tuning.tune import Where, run_tune
 
+    names = [name.strip() for name in search.replace("-", "_").split(",")]
     try:
-        space = studies.read_space([name.strip() for name in search.replace("-", "_").split(",") if name.strip()])
-    except config.BadValue as error:
+        space = read_space([name for name in names if name])
+    except settings.BadValue as error:
         raise click.BadParameter(error.message, param_hint="'--search'") from None
-    names = {"experiment_name": experiment_name, "run_name": given.pop("run_name")}
-    where = tune_stage.Where(given.pop("study") or "", given.pop("storage") or "")
-    limits = tuning.Limits(**given)
-    tune_stage.run_single(studies.Plan(base, experiment, space), where, limits, click.echo, **names)
+    result = run_tune(
+        Plan(base, base_settings, space),
+        Where(study, storage),
+        Limits(trials, timeout, workers),
+        click.echo,
+        RunOptions(experiment_name, run_name),
+    )
+    show_result(result, click.echo)
+
+
+def base_of(task: str, base: str) -> str:
+    """The stage that a study starts from."""
+    if base != "auto":
+        return base
+    if task == "regression":
+        return "regress"
+    return "encode"
+
+
+def check_task(task: str, base: str, task_of_base: str) -> None:
+    """Complain of a base stage that is of another task."""
+    if task in ("auto", task_of_base):
+        return
+    known = [stage for stage in STAGES if settings.read_toml(stage)["task"] == task]
+    raise click.BadParameter(f"{base} is no {task}; expected one of {', '.join(known)}", param_hint="'--base'")
 
 
 @cli.command()
@@ -204,21 +284,22 @@ def tune(task: str, base: str, search: str, experiment_name: str | None, debug: 
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 def predict(input: str, output: str, debug: bool) -> None:
     """Score a CSV file of raw rows with both champions."""
-    from abalone import scoring
+    from abalone.registry.scoring import score_csv
 
-    click.echo(f"{scoring.score_csv(input, output)} rows scored: {output}")
+    click.echo(f"{score_csv(input, output)} rows scored: {output}")
 
 
 @cli.command()
 @click.option("--seeds", type=click.IntRange(3, 1000), default=20, show_default=True, help="How many, from 0.")
-@experiment_options(("device", "data", "epochs"))
+@settings_options(("device", "data", "epochs"))
 @run_options
 def report(seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
     """Judge the guide's claims over many seeds, splits included."""
-    experiments = {stage: load(stage, given) for stage in config.STAGES}
-    from abalone import report
+    stages = {stage: load(stage, given) for stage in STAGES}
+    from abalone.claims.report import run_report
+    from abalone.tracking.runs import RunOptions
 
-    report.run_report(experiments, seeds, click.echo, experiment_name=experiment_name, run_name=run_name)
+    run_report(stages, seeds, click.echo, RunOptions(experiment_name, run_name))
 
 
 def main() -> None:
@@ -235,20 +316,22 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort, Interrupted) as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which ``mlflow run`` sends after a Ctrl-C; the end is near
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ``mlflow run`` sends it after a Ctrl-C; the end is near
         click.echo("Interrupted: no run is left running, and what was finished is kept.", err=True)
         status = error.code if isinstance(error, Interrupted) else 130
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
         else:
-            known = isinstance(error, config.UserError)
-            click.echo(
-                f"Error: {error}" if known else f"Error: {type(error).__name__}: {error} (--debug shows where)",
-                err=True,
-            )
+            click.echo(f"Error: {_message(error)}", err=True)
         status = 1
     sys.exit(status)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, settings.UserError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import torch
 
-from abalone import config
-from abalone.config import Experiment
-from abalone.dataset import Split
-from abalone.models import build
-from abalone.population import fit_many
-from abalone.training import targets
+from abalone.data.splitting import Split
+from abalone.model.networks import build
+from abalone.settings import StageSettings, load_settings
+from abalone.training.beginning import targets
+from abalone.training.population import fit_many
 from benchmarks.bench_training import tiled
 from benchmarks.guide_loop import make_dataloaders, train_model
 
@@ -33,10 +32,10 @@ WIDTHS = (32, 64)  # 64 is the stages' own
 MEMORY_TARGET = 300
 
 
-def populations(width: int, epochs: int) -> dict[str, list[Experiment]]:
+def populations(width: int, epochs: int) -> dict[str, list[StageSettings]]:
     """16 members of three layers; 32 of one to four layers; 16 of three layers with dropout; batch 32."""
     sizes = {"epochs": epochs, "device": "cpu", "hidden_sizes": (width,) * 3}
-    deepen, dropout = (config.load(stage, sizes) for stage in ("deepen", "dropout"))
+    deepen, dropout = (load_settings(stage, sizes) for stage in ("deepen", "dropout"))
     return {
         "one shape": [_change(deepen, seed=i, learning_rate=1e-3 * 1.1**i) for i in range(16)],
         "depths 1-4": [_change(deepen, seed=i, hidden_sizes=(width,) * (1 + i % 4)) for i in range(32)],
@@ -76,7 +75,7 @@ def memory(members: int = 64) -> float:
 def grow(members: int) -> None:
     """Print by how many MB the peak memory of this process grows."""
     torch.set_num_threads(1)
-    base = config.load("deepen", {"epochs": 2, "device": "cpu"})
+    base = load_settings("deepen", {"epochs": 2, "device": "cpu"})
     data, before = tiled(base, 1), _peak_mb()
     fit_many([_change(base, seed=i) for i in range(members)], *data)
     print(_peak_mb() - before)
@@ -87,11 +86,11 @@ def _peak_mb() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def _change(experiment: Experiment, **overrides) -> Experiment:
-    return Experiment.from_mapping({**vars(experiment), **overrides})
+def _change(experiment: StageSettings, **overrides) -> StageSettings:
+    return StageSettings.from_mapping({**vars(experiment), **overrides})
 
 
-def _compare(name: str, members: Sequence[Experiment], copies: int, repeats: int) -> dict:
+def _compare(name: str, members: Sequence[StageSettings], copies: int, repeats: int) -> dict:
     data = tiled(members[0], copies)
     different = {member.hidden_sizes: member for member in members}.values()
     guide, ours = {member: [] for member in different}, []
@@ -114,7 +113,7 @@ def _compare(name: str, members: Sequence[Experiment], copies: int, repeats: int
     }
 
 
-def _peak_share(members: Sequence[Experiment], rows: Split, ours_ms: float) -> float:
+def _peak_share(members: Sequence[StageSettings], rows: Split, ours_ms: float) -> float:
     """Operations of the matrix products alone, per second, over those of a product of two large matrices.
 
     The guide's loop spends its time elsewhere, so this is what keeps the ratio from being the same on all machines.
@@ -131,8 +130,8 @@ def _peak_share(members: Sequence[Experiment], rows: Split, ours_ms: float) -> f
     return operations / len(members) / (ours_ms / 1000) / (2 * 1024**3 / seconds)
 
 
-def _guide_seconds(experiment: Experiment, x, rings, rows) -> float:
-    model = build(vars(experiment))
+def _guide_seconds(experiment: StageSettings, x, rings, rows) -> float:
+    model = build(experiment.model_config())
     model.prepare.fit(x[rows.train])
     loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
     return _cpu_seconds(partial(train_model, copy.deepcopy(model.network), loaders, experiment))

@@ -15,14 +15,18 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from abalone import config
-from abalone.cards import markdown_table
-from abalone.dataset import Split, read, split
-from abalone.evaluation import GREATER_IS_BETTER, SELECTION, predict, scores
-from abalone.features import Derive, encode
-from abalone.report import HEADER, explain, findings, interval, measure, table, train
-from abalone.rings import answer, fit_rings
-from abalone.training import cpu_settings, fit
+from abalone.claims.claims import measure_stages, train_stages
+from abalone.claims.pages import CLAIMS_HEADER, claims_table, explanation
+from abalone.claims.verdicts import findings, interval
+from abalone.data.reading import read
+from abalone.data.splitting import Split, split
+from abalone.evaluation.scores import predict, scores
+from abalone.model.features import Derive, encode
+from abalone.settings import METRICS, SELECTION, STAGES, load_settings
+from abalone.tracking.markdown import markdown_table
+from abalone.training.fit import fit
+from abalone.training.ring_ensemble import answers, fit_rings
+from abalone.training.torch_setup import cpu_settings
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 COMMAND = "make bench-quality"
@@ -36,7 +40,7 @@ UNITS = {
 }
 OURS = "rings"
 MARKS = {"rings is better": "", "inside the noise": " ≈", "rings is worse": " †"}  # at a score
-GUIDE = {task: [stage for stage in config.STAGES if config.load(stage).task == task] for task in SHOWN}
+GUIDE = {task: [stage for stage in STAGES if load_settings(stage).task == task] for task in SHOWN}
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # model, metric or cpu: [S]
 
@@ -68,8 +72,8 @@ def one_split(x: torch.Tensor, rings: np.ndarray, rows: Split, seed: int) -> Ite
     """Task, model, its predictions of the test rows, CPU seconds; of all models."""
     from benchmarks.peers import PEERS, fit_peer
 
-    ours, cpu = _timed(fit_rings, config.load(OURS, {"seed": seed}), x, rings, np.concatenate([rows.train, rows.val]))
-    said = answer(ours[0], x[rows.test])
+    ours, cpu = _timed(fit_rings, load_settings(OURS, {"seed": seed}), x, rings, np.concatenate([rows.train, rows.val]))
+    said = answers(ours[0], x[rows.test])
     yield "classification", OURS, said["probability_old"], cpu
     yield "regression", OURS, said["predicted_rings"], cpu
     *parts, test = _prepared(x, rings, rows)
@@ -78,7 +82,7 @@ def one_split(x: torch.Tensor, rings: np.ndarray, rows: Split, seed: int) -> Ite
             model, cpu = _timed(fit_peer, name, task, *parts, seed)
             yield task, name, model(test), cpu
         for stage in stages:
-            (model, _), cpu = _timed(fit, config.load(stage, {"seed": seed}), x, rings, rows)
+            (model, _), cpu = _timed(fit, load_settings(stage, {"seed": seed}), x, rings, rows)
             yield task, f"`{stage}`", predict(model, x[rows.test]), cpu
 
 
@@ -87,8 +91,8 @@ def _prepared(x, rings, rows: Split):
     known = np.concatenate([rows.train, rows.val])
     with cpu_settings():
         first, again = Derive().fit(x[rows.train]), Derive().fit(x[known])
-        train, val = ((first(x[part]).numpy(), rings[part]) for part in (rows.train, rows.val))
-        return train, val, (again(x[known]).numpy(), rings[known]), again(x[rows.test]).numpy()
+        train_stages, val = ((first(x[part]).numpy(), rings[part]) for part in (rows.train, rows.val))
+        return train_stages, val, (again(x[known]).numpy(), rings[known]), again(x[rows.test]).numpy()
 
 
 def _timed(work: Callable, *arguments: Any) -> tuple[Any, float]:
@@ -102,7 +106,7 @@ def advantage(metric: str, ours: np.ndarray, theirs: np.ndarray, test_to_train: 
 
     The interval is Nadeau and Bengio's; a difference whose interval holds 0 is called inside the noise.
     """
-    gain = ours - theirs if GREATER_IS_BETTER[metric] else theirs - ours
+    gain = ours - theirs if METRICS[metric].greater_is_better else theirs - ours
     low, high = interval(gain, 1 / len(gain) + test_to_train)
     verdict = "rings is better" if low > 0 else "rings is worse" if high < 0 else "inside the noise"
     return gain, f"{gain.mean():+.4f} ({low:+.4f} to {high:+.4f})", verdict
@@ -111,7 +115,7 @@ def advantage(metric: str, ours: np.ndarray, theirs: np.ndarray, test_to_train: 
 def summary(task: str, found: Scores, test_to_train: float) -> list[tuple[str, ...]]:
     """One row per model, best first: mean and sd of each score, marked, and how ``rings`` compares by the first one."""
     metric = SELECTION[task]
-    sign = -1 if GREATER_IS_BETTER[metric] else 1
+    sign = -1 if METRICS[metric].greater_is_better else 1
     rows = []
     for name in sorted(found, key=lambda name: sign * found[name][metric].mean()):
         of = found[name]
@@ -147,7 +151,7 @@ def page(found: Mapping[str, Scores], claims: Sequence, test_to_train: float) ->
         compared = (f"advantage, {SELECTION[task]}", "wins", "verdict")
         header = ("model", *(UNITS[key] for key in SHOWN[task]), *compared, "CPU s")
         parts += [f"### {task.capitalize()}", markdown_table(header, summary(task, scored, test_to_train))]
-    parts += ["## The guide's claims", explain(claims), markdown_table(HEADER, table(claims))]
+    parts += ["## The guide's claims", explanation(claims), markdown_table(CLAIMS_HEADER, claims_table(claims))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,8 +161,8 @@ def main() -> None:
     threadpool_limits(1)  # of BLAS, which scikit-learn calls
     dataset = read()
     rows = split(dataset, 0)
-    experiments = {stage: config.load(stage) for stage in config.STAGES}
-    measured = measure(experiments, dataset, train(experiments, dataset, 20))
+    experiments = {stage: load_settings(stage) for stage in STAGES}
+    measured = measure_stages(experiments, dataset, train_stages(experiments, dataset, 20))
     claims = findings(measured, len(rows.test) / len(rows.train))
     text = page(compare(), claims, len(rows.test) / (len(rows.train) + len(rows.val)))
     RESULTS.write_text(text, encoding="utf-8")

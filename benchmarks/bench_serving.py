@@ -23,11 +23,14 @@ import mlflow
 import pandas as pd
 import torch
 
-from abalone import config, registry, scoring, stages
-from abalone.columns import MEASUREMENTS, RAW_COLUMNS
-from abalone.dataset import is_old, read
-from abalone.serving import Scorer, check
-from abalone.tracking import REGISTERED
+from abalone.data.labels import is_old
+from abalone.data.reading import read
+from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
+from abalone.model.scorer import Scorer, check
+from abalone.registry.promotion import promote
+from abalone.registry.scoring import score_csv
+from abalone.settings import REGISTERED_MODELS, load_settings
+from abalone.stages.stage import run_stage
 from benchmarks.model_server import model_server
 
 TARGET = 500_000  # rows per CPU-second in batches, apart from parsing
@@ -50,11 +53,11 @@ def measure(folder: Path) -> list[dict[str, Any]]:
     experiment = mlflow.create_experiment("bench", artifact_location=(folder / "artifacts").as_uri())
     mlflow.set_experiment(experiment_id=experiment)
     for stage in (STAGE, "regress"):
-        stages.run_stage(stage, config.load(stage, {"epochs": 5}), experiment_name="bench")
-    registry.promote(tuple(REGISTERED), lambda text: None, experiment_name="bench")
+        run_stage(stage, load_settings(stage, {"epochs": 5}), experiment_name="bench")
+    promote(tuple(REGISTERED_MODELS), lambda text: None, experiment_name="bench")
     frame = read().frame
     rows = pd.concat([frame] * COPIES, ignore_index=True)[list(RAW_COLUMNS)]
-    ours, peer = f"models:/{REGISTERED['classification']}@champion", _log_peer(frame)
+    ours, peer = f"models:/{REGISTERED_MODELS['classification']}@champion", _log_peer(frame)
     ours_loaded, peer_loaded = (mlflow.pyfunc.load_model(uri) for uri in (ours, peer))
     scorer = Scorer(Path(mlflow.artifacts.download_artifacts(ours)) / "weights.pt")
     native = mlflow.sklearn.load_model(peer)
@@ -69,7 +72,7 @@ def measure(folder: Path) -> list[dict[str, Any]]:
     ]
     table, scored = folder / "rows.csv", folder / "scored.csv"
     pd.concat([frame] * CSV_COPIES).to_csv(table, index=False)
-    csv_seconds = _best(lambda: scoring.score_csv(str(table), str(scored)), repeats=2)
+    csv_seconds = _best(lambda: score_csv(str(table), str(scored)), repeats=2)
     results.append(_row("CSV file, both champions, CPU", len(frame) * CSV_COPIES, csv_seconds, None))
     answers = {}
     for name, uri in (("ours", ours), ("sklearn", peer)):
@@ -94,9 +97,9 @@ def _log_peer(frame: pd.DataFrame) -> str:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    chosen = [name for name in config.load(STAGE).features if name in MEASUREMENTS]
+    chosen = [name for name in load_settings(STAGE).features if name in MEASUREMENTS]
     columns = make_column_transformer((OneHotEncoder(), ["Sex"]), (StandardScaler(), chosen))
-    network = MLPClassifier(config.load(STAGE).hidden_sizes, batch_size=32, max_iter=5, random_state=0)
+    network = MLPClassifier(load_settings(STAGE).hidden_sizes, batch_size=32, max_iter=5, random_state=0)
     x, old = frame[list(RAW_COLUMNS)], is_old(frame["Rings"].to_numpy())
     pipeline = make_pipeline(columns, network).fit(x, old)
     signature = mlflow.models.infer_signature(x, pipeline.predict(x))

@@ -14,12 +14,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from abalone import config
-from abalone.config import Experiment
-from abalone.dataset import Split, read, split
-from abalone.features import encode
-from abalone.models import build
-from abalone.training import fit, targets
+from abalone.data.reading import read
+from abalone.data.splitting import Split, split
+from abalone.model.features import encode
+from abalone.model.networks import build
+from abalone.settings import StageSettings, load_settings
+from abalone.training.beginning import targets
+from abalone.training.fit import fit
 from benchmarks.guide_loop import make_dataloaders, train_model
 
 EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
@@ -50,9 +51,9 @@ def measure(stage: str = "deepen", repeats: int = 5) -> list[dict[str, float]]:
 
 
 def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
-    experiment = config.load(stage, {"epochs": EPOCHS[copies], "device": "cpu"})
+    experiment = load_settings(stage, {"epochs": EPOCHS[copies], "device": "cpu"})
     x, rings, rows = tiled(experiment, copies)
-    model = build(vars(experiment))
+    model = build(experiment.model_config())
     model.prepare.fit(x[rows.train])
     loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
     guide, ours = [], []
@@ -70,7 +71,7 @@ def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
     }
 
 
-def tiled(experiment: Experiment, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
+def tiled(experiment: StageSettings, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
     """The data set ``copies`` times over, each copy split as the first."""
     dataset = read(experiment.data)
     once, n = split(dataset, experiment.seed), len(dataset.frame)

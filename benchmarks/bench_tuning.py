@@ -16,13 +16,18 @@ import mlflow
 import optuna
 import torch
 
-from abalone import config, tracking, trial_runs, tune_stage, tuning
-from abalone.dataset import read, split
-from abalone.evaluation import predict, scores
-from abalone.features import encode
-from abalone.models import build
-from abalone.studies import Plan, read_space
-from abalone.training import targets
+from abalone.data.reading import read
+from abalone.data.splitting import split
+from abalone.evaluation.scores import predict, scores
+from abalone.model.features import encode
+from abalone.model.networks import build
+from abalone.settings import load_settings
+from abalone.tracking.database import prepare_database
+from abalone.training.beginning import targets
+from abalone.tuning.plan import Plan, read_space
+from abalone.tuning.search import Limits
+from abalone.tuning.trial_runs import close_trial, open_trials
+from abalone.tuning.tune import Where, run_tune
 from benchmarks.guide_loop import make_dataloaders, train_model
 
 TRIALS, TUTORIAL_TRIALS = 48, 6
@@ -39,18 +44,16 @@ def measure() -> dict[str, float]:
         ``tutorial_s``, what 48 of the tutorial's trials cost; the ratios to it; ``tracking_ms``, of that of a trial.
     """
     torch.set_num_threads(1)
-    base = config.load("encode", {"device": "cpu"})
+    base = load_settings("encode", {"device": "cpu"})
     plan = Plan("encode", base, read_space(["learning_rate", "gamma", "depth", "weight_decay"]))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        tracking.prepare_database()
+        prepare_database()
         mlflow.set_experiment("abalone")
         study(plan, "warm", trials=16)
         tracked = Stopwatch()
-        with mock.patch.multiple(
-            trial_runs, open_trials=tracked(trial_runs.open_trials), close_trial=tracked(trial_runs.close_trial)
-        ):
+        with mock.patch.multiple(trial_runs, open_trials=tracked(open_trials), close_trial=tracked(close_trial)):
             pruned = study(plan, "pruned", TRIALS)
         with mock.patch.object(tuning, "RUNGS", ()):
             unpruned = study(plan, "unpruned", TRIALS)
@@ -86,7 +89,7 @@ def study(plan: Plan, name: str, trials: int) -> float:
     """CPU seconds of a study of ours, its report included, its winner's training not."""
     start = time.process_time()
     with mock.patch.object(tune_stage, "_train_winner"):
-        tune_stage.run_tune(plan, tune_stage.Where(name), tuning.Limits(trials), lambda text: None)
+        run_tune(plan, Where(name), Limits(trials), lambda text: None)
     return time.process_time() - start
 
 
@@ -98,7 +101,7 @@ def as_a_tutorial(plan: Plan) -> float:
     def objective(trial: optuna.Trial) -> float:
         space = plan.distributions()
         experiment = plan.at({name: trial._suggest(name, allowed) for name, allowed in space.items()})
-        model = build(vars(experiment))
+        model = build(experiment.model_config())
         model.prepare.fit(x[rows.train])
         loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
         with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from abalone.config import Experiment
-from abalone.dataset import Split
-from abalone.training import SPLITS
+from abalone.data.splitting import Split
+from abalone.settings import StageSettings
+from abalone.training.history import SPLITS
 
 
 class Replay(Sampler):
@@ -45,7 +45,7 @@ def make_dataloaders(
 
 
 def train_model(
-    network: nn.Module, dataloaders: dict[str, DataLoader], experiment: Experiment
+    network: nn.Module, dataloaders: dict[str, DataLoader], experiment: StageSettings
 ) -> tuple[nn.Module, dict[str, list[float]]]:
     """Train ``network`` and return it with the weights of its best epoch on validation, and its curves.
 

@@ -12,8 +12,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC, SVR
 
-from abalone.dataset import is_old
-from abalone.evaluation import SELECTION, scores
+from abalone.data.labels import is_old
+from abalone.evaluation.scores import scores
+from abalone.settings import SELECTION
 
 ROUNDS, PATIENCE, RATE = 2000, 50, 0.03
 Rows = tuple[np.ndarray, np.ndarray]  # inputs [n, d], rings [n]

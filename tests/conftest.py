@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +45,3 @@ def store(empty_database: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatc
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
-
-
-def mlflow_run(*arguments: str, manager: str | None = "local") -> subprocess.CompletedProcess:
-    """The real ``mlflow run`` on this project, from the test's folder; the defaults of MLproject without a manager."""
-    command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, *arguments]
-    command += ["--env-manager", manager] if manager else []
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900)
-
-
-def environment() -> dict[str, str]:
-    """This process's environment, with the programs beside this Python first on the path."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

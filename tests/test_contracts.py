@@ -13,10 +13,10 @@ from itertools import pairwise
 import click
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 
-from abalone import config
 from abalone.cli import cli
+from abalone.settings import STAGES, load_settings, read_toml, settings_type
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
@@ -53,18 +53,18 @@ def text_options(command: str) -> dict[str, click.Option]:
 
 
 def test_every_stage_is_an_entry_point_an_experiment_and_a_command():
-    for stage in (*config.STAGES, "rings"):
+    for stage in (*STAGES, "rings"):
         assert stage in ENTRY_POINTS and stage in cli.commands
-    assert {path.stem for path in (ROOT / "experiments").glob("*.toml")} >= {*config.STAGES, "rings"}
+    assert {path.stem for path in (ROOT / "experiments").glob("*.toml")} >= {*STAGES, "rings"}
     assert set(ENTRY_POINTS) == set(cli.commands)
 
 
-@pytest.mark.parametrize("stage", [*config.STAGES, "rings"])
+@pytest.mark.parametrize("stage", [*STAGES, "rings"])
 def test_mlproject_experiment_and_command_name_the_same_keys_with_the_same_defaults(stage):
     declared = {name: str(spec["default"]) for name, spec in ENTRY_POINTS[stage]["parameters"].items()}
-    kept = config.load(stage)
-    assert config.load(stage, declared) == kept
-    assert list(declared) == [f.name for f in fields(config.kind(stage))] == list(config.read_toml(stage))
+    kept = load_settings(stage)
+    assert load_settings(stage, declared) == kept
+    assert list(declared) == [f.name for f in fields(settings_type(stage))] == list(read_toml(stage))
     options = text_options(stage)
     assert set(options) == {*declared, "run_name", "experiment_name"}
     for name, value in kept.as_text().items():
@@ -82,11 +82,11 @@ def test_an_entry_point_passes_every_parameter_on_to_its_command(name):
 
 
 def test_a_stage_differs_from_the_one_before_it_only_in_what_the_guide_teaches_there():
-    settings = {stage: config.read_toml(stage) for stage in config.STAGES}
+    settings = {stage: read_toml(stage) for stage in STAGES}
     names = list(settings)
     for before, after in pairwise(names):
         changed = {key for key in settings[after] if settings[after][key] != settings[before][key]}
-        assert changed == set(config.STAGES[after].taught), after
+        assert changed == set(STAGES[after].taught), after
 
 
 def test_conda_yaml_holds_the_pins_of_pyproject_and_everything_python_under_pip():

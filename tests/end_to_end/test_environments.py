@@ -1,0 +1,101 @@
+"""``mlflow run`` with each environment manager. Conda itself is stood in for by a script: its solver is not tried."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import ROOT, mlflow_run
+from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.slow
+PYENV = shutil.which("pyenv")
+CONDA_PYTHON, _, PIP = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+PYTHON = CONDA_PYTHON.removeprefix("python=")
+
+CONDA = """#!{python}
+import json, os, pathlib, sys
+home = pathlib.Path({home!r})
+with open(home / "calls.txt", "a") as calls:
+    print(*sys.argv[1:], file=calls)
+if sys.argv[1:3] == ["env", "list"]:
+    print(json.dumps({{"envs": [str(path) for path in (home / "envs").glob("*")]}}))
+elif sys.argv[1:3] == ["env", "create"]:
+    (home / "envs" / sys.argv[sys.argv.index("-n") + 1]).mkdir(parents=True)
+"""
+CONDA_SH = """conda() {{
+    test "$1" = activate && test -d "{home}/envs/$2" && export CONDA_DEFAULT_ENV="$2" PATH="{bin}:$PATH"
+}}
+"""
+
+
+@pytest.fixture
+def conda_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what MLflow uses of conda: two sub-commands and a shell function."""
+    home = tmp_path / "conda"
+    (home / "bin").mkdir(parents=True)
+    (home / "etc" / "profile.d").mkdir(parents=True)
+    conda = home / "bin" / "conda"
+    conda.write_text(CONDA.format(python=sys.executable, home=str(home)))
+    conda.chmod(conda.stat().st_mode | stat.S_IEXEC)
+    script = CONDA_SH.format(home=home, bin=Path(sys.executable).parent)
+    (home / "etc" / "profile.d" / "conda.sh").write_text(script)
+    monkeypatch.setenv("MLFLOW_CONDA_HOME", str(home))
+    return home
+
+
+def the_run():
+    [found] = MlflowClient().search_runs(["0"])
+    return found
+
+
+def test_conda_is_the_default_and_is_given_conda_yaml(store, conda_home):
+    done = mlflow_run("-e", "classify", "-P", "epochs=1", manager=None)
+    assert done.returncode == 0, done.stderr
+    calls = [line.split() for line in (conda_home / "calls.txt").read_text().splitlines()]
+    [create] = [call for call in calls if call[:2] == ["env", "create"]]
+    assert Path(create[create.index("--file") + 1]).samefile(ROOT / "conda.yaml")
+    assert the_run().info.status == "FINISHED" and the_run().data.tags["stage"] == "classify"
+    again = mlflow_run("-e", "classify", "-P", "epochs=1", manager=None)
+    assert again.returncode == 0 and "already exists" in again.stderr
+
+
+def test_without_conda_the_message_names_it(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_CONDA_HOME", str(tmp_path / "nowhere"))
+    done = mlflow_run("-e", "classify", manager=None)
+    assert done.returncode != 0 and "Could not find Conda executable" in done.stderr
+
+
+@pytest.mark.skipif(
+    not PYENV or PYTHON not in subprocess.run([PYENV, "versions"], capture_output=True, text=True).stdout,
+    reason=f"virtualenv needs pyenv with Python {PYTHON}",
+)
+def test_virtualenv_installs_the_pins_and_runs(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs"))
+    assert_own_environment("virtualenv", tmp_path / "envs")
+
+
+def test_uv_installs_the_pins_and_runs(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs"))
+    if "PIP_FIND_LINKS" in os.environ:  # where pip is told of wheels nearby, uv has its own word for it
+        monkeypatch.setenv("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
+    assert_own_environment("uv", tmp_path / "envs")
+
+
+def assert_own_environment(manager: str, root: Path) -> None:
+    done = mlflow_run("-e", "classify", "-P", "epochs=1", manager=manager)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert the_run().info.status == "FINISHED"
+    [environment] = [path for path in root.iterdir() if (path / "bin" / "python").exists()]
+    listed = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    found = json.loads(subprocess.check_output([environment / "bin" / "python", "-c", listed], text=True))
+    installed = {f"{name.lower()}=={version.split('+')[0]}" for name, version in found.items()}
+    assert installed >= set(PIP["pip"])
+    shutil.rmtree(environment)  # more than a gigabyte

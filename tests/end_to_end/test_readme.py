@@ -1,0 +1,120 @@
+"""Every code block of the README is run, in its order, in a clean copy of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
+SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that stay, and the port where they listen
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that git knows, with this Python's environment as ``.venv``."""
+    folder = tmp_path_factory.mktemp("checkout")
+    names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).splitlines()
+    for name in names:
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    for mark in (".installed", ".installed-test"):
+        if not (folder / ".venv" / mark).exists():
+            pytest.skip("the README's commands need an environment made by make")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(BLOCKS)), ids=lambda n: f"{n}-{BLOCKS[n][0]}")
+def test_block(checkout: Path, number: int):
+    language, code = BLOCKS[number]
+    if language == "text":
+        assert_same_table(code, checkout / "told.txt")
+    elif language == "python":
+        run([sys.executable, "-c", code], checkout)
+    else:
+        assert language == "bash"
+        with ExitStack() as servers:
+            for line in code.splitlines():
+                run_line(line.split("  #")[0].strip(), checkout, servers)
+
+
+def run_line(command: str, folder: Path, servers: ExitStack) -> None:
+    if command == "make test":  # this test is a part of it
+        run(["make", "--dry-run", "test"], folder)
+    elif port := next((port for start, port in SERVERS.items() if command.startswith(start)), None):
+        servers.enter_context(server(command, port, folder))
+    elif command.startswith("make"):
+        (folder / "told.txt").write_text(run(command.split(), folder))
+    elif command:
+        run(["bash", "-ec", f"source .venv/bin/activate; {command}"], folder)
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run to a good end; what was printed."""
+    done = subprocess.run(command, cwd=folder, env=clean(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def assert_same_table(expected: str, told: Path) -> None:
+    """The table in the README is what ``make run`` prints, but for another machine's last digits and its speed."""
+    shown, printed = (rows(text) for text in (expected, told.read_text()))
+    printed = printed[printed.index(shown[0]) :]  # after the tables of decisions and claims
+    assert [row[0] for row in shown[2:]] == [row[0] for row in printed[2:]] and len(shown) > 2
+    for ours, theirs in zip(shown[2:], printed[2:]):
+        near = 0.06 if ours[0].startswith("tuned") else 0.02  # a study may choose other settings there
+        for a, b in zip(ours[1:4], theirs[1:4]):
+            assert a == b == "–" or float(a) == pytest.approx(float(b), abs=near), (ours, theirs)
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:2] == "| "]
+
+
+def clean() -> dict[str, str]:
+    """The environment of someone who has set nothing."""
+    return {name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")}
+
+
+@contextmanager
+def server(command: str, port: int, folder: Path) -> Iterator[None]:
+    """A server that answers; in the end it is stopped with all that it started."""
+    assert not listens(port), f"port {port} is taken by another program"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    words = ["bash", "-c", f"source .venv/bin/activate; {command}"]
+    process = subprocess.Popen(words, cwd=folder, env=clean(), start_new_session=True, **quiet)
+    try:
+        until = time.monotonic() + 120
+        while not listens(port):
+            assert process.poll() is None and time.monotonic() < until, f"{command} does not listen on {port}"
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as caller:
+        caller.settimeout(0.2)
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_links_and_pictures_of_the_readme_exist():
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert targets and all((ROOT / target).exists() for target in targets), targets
+    assert (ROOT / "docs" / "run.png").stat().st_size < 300_000

@@ -1,0 +1,22 @@
+"""What tests of real processes share: the project's folder, its environment, and the real ``mlflow run``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def mlflow_run(*arguments: str, manager: str | None = "local") -> subprocess.CompletedProcess:
+    """The real ``mlflow run`` on this project, from the test's folder; the defaults of MLproject without a manager."""
+    command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, *arguments]
+    command += ["--env-manager", manager] if manager else []
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with the programs beside this Python first on the path."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

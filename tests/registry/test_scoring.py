@@ -1,0 +1,254 @@
+"""A CSV file through both champions: what it may look like, what is refused, and what it costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+from helpers import ROOT, environment, mlflow_run
+from mlflow.tracking import MlflowClient
+from test_serving import log, logged  # noqa: F401
+
+from abalone.data.reading import FILE_COLUMNS, SHIPPED_FILE, read
+from abalone.model.columns import RAW_COLUMNS
+from abalone.model.features import encode
+from abalone.model.networks import build
+from abalone.registry import scoring
+from abalone.registry.scoring import score_csv
+from abalone.settings import REGISTERED_MODELS, UserError, load_settings
+
+
+def crown(uris: Mapping[str, str]) -> None:
+    """Make the logged model of each task its champion."""
+    client = MlflowClient()
+    for task, name in REGISTERED_MODELS.items():
+        client.create_registered_model(name)
+        version = client.create_model_version(name, uris[task], model_id=uris[task].removeprefix("models:/"))
+        client.set_registered_model_alias(name, "champion", version.version)
+
+
+@pytest.fixture
+def champions(logged):  # noqa: F811
+    """A registry in which both tasks have a champion."""
+    crown(logged)
+    return {task: mlflow.pyfunc.load_model(uri) for task, uri in logged.items()}
+
+
+@pytest.fixture
+def ring_champions(store) -> None:
+    """Champions of the size that ``rings`` trains; drawn at random, which costs as much to score."""
+    rings, uris = load_settings("rings"), {}
+    for task in REGISTERED_MODELS:
+        settings = {"task": task, "members": rings.members, "hidden_sizes": list(rings.hidden_sizes)}
+        model = build(settings).eval()
+        model.distribution.prepare.fit(encode(read().frame))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        uris[task] = log(model, settings)
+    crown(uris)
+
+
+def score(text: str) -> pd.DataFrame:
+    Path("rows.csv").write_text(text)
+    score_csv("rows.csv", "scored.csv")
+    return pd.read_csv("scored.csv")
+
+
+FRAME = read().frame.head(7)
+HEADERLESS = "".join(SHIPPED_FILE.read_text().splitlines(keepends=True)[:7])
+
+
+def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champions):
+    scored = score(FRAME.assign(id=["007", "008", "009", "010", "a,b", 'say "x"', ""]).to_csv(index=False))
+    assert list(scored.columns) == [*FILE_COLUMNS, "id", "label", "probability_old", "rings", "age_years"]
+    pd.testing.assert_frame_equal(scored[list(FILE_COLUMNS)], FRAME, check_dtype=False)
+    assert '"a,b",' in Path("scored.csv").read_text() and ",007," in Path("scored.csv").read_text()
+    expected = pd.concat([model.predict(FRAME) for model in champions.values()], axis=1)
+    assert list(scored["label"]) == list(expected["label"])
+    for name in ("probability_old", "rings", "age_years"):
+        assert scored[name].to_numpy() == pytest.approx(expected[name].to_numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADERLESS,
+        "".join(line.rpartition(",")[0] + "\n" for line in HEADERLESS.splitlines()),
+        HEADERLESS.replace("\n", "\r\n").rstrip(),
+        "\ufeff" + HEADERLESS + "\n\n",
+        "\n \n" + HEADERLESS,
+        "\r\n" + FRAME.to_csv(index=False),
+        HEADERLESS.replace(",", ", "),
+        FRAME.to_csv(index=False),
+        FRAME[FRAME.columns[::-1]].to_csv(index=False),
+        FRAME.drop(columns="Rings").rename(columns={"Shell weight": "Shell weights"}).to_csv(index=False),
+        FRAME.assign(Sex=[f'"{sex}"' for sex in FRAME["Sex"]]).to_csv(index=False, quoting=3),
+        FRAME.assign(note='5" long').to_csv(index=False, quoting=3),
+        FRAME.assign(**{"2020": 1, "nan": 2}).to_csv(index=False),
+    ],
+    ids=[
+        *("bare", "no rings", "windows", "blank end", "blank start", "blank before header", "spaces", "header"),
+        *("reversed", "guide's name", "quotes", "inch", "numbers as names"),
+    ],
+)
+def test_the_file_may_have_a_header_and_rings_or_not(champions, text):
+    scored = score(text)
+    expected = champions["regression"].predict(FRAME)["rings"].to_numpy()
+    assert scored["rings"].to_numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_batches_change_nothing(champions, monkeypatch):
+    whole = score(HEADERLESS)
+    monkeypatch.setattr(scoring, "LINES_AT_ONCE", 3)
+    pd.testing.assert_frame_equal(score(HEADERLESS), whole)
+
+
+def test_a_header_alone_gives_a_header_alone(champions):
+    assert len(score(",".join(RAW_COLUMNS) + "\n")) == 0
+
+
+@pytest.mark.parametrize(
+    "old, new, reason",
+    [
+        ("M,0.35,", "X,0.35,", "line 2: Sex is 'X', expected M, F or I"),
+        ("M,0.35,", "M,long,", "line 2: Length is 'long', expected a number"),
+        ("M,0.35,", "M,,", "line 2: Length is missing"),
+        ("M,0.35,", "M,-0.35,", "line 2: Length is -0.35, expected a number"),
+        ("M,0.35,", "M,35,", "line 2: Length is 35.0, expected a number from 0 to 8.15"),
+        ("M,0.35,", "M,0.35,1,", "line 2: 10 columns, expected 9"),
+        ("M,0.35,", "M,", "line 2: 8 columns, expected 9"),
+        ("M,0.35,", '"M,0.35,', "line 2: unexpected end of data; a quote opens and closes a whole field"),
+        ("M,0.35,", 'M,"0.35"x,', "line 2: ',' expected after '\"'; a quote opens and closes a whole field"),
+        ("0.0485,0.07,7", '0.0485,5"x,"', "line 2: unexpected end of data"),
+        ("M,0.455,", "M,0.455,1,1,", "line 1: 11 columns and no header; expected 8 or 9: Sex, Length"),
+        ("M,0.455,", "\n\nM,0.455,1,1,", "line 3: 11 columns and no header"),
+        ("M,0.455,", "Sexe,Length,0.455,", "missing column Sex, Diameter"),
+    ],
+)
+def test_a_bad_line_is_refused_and_nothing_is_written(champions, own_folder, old, new, reason):
+    Path("scored.csv").write_text("from before")
+    with pytest.raises(UserError) as refusal:
+        score(HEADERLESS.replace(old, new, 1))
+    assert str(refusal.value).startswith(f"rows.csv: {reason}")
+    assert Path("scored.csv").read_text() == "from before"
+    assert not list(own_folder.glob(".scored*"))
+
+
+def test_a_bad_line_is_counted_with_header_and_blank_lines(champions):
+    text = FRAME.to_csv(index=False).replace("M,0.35,", "\n\nX,0.35,", 1)
+    with pytest.raises(UserError, match="line 5: Sex is 'X'"):
+        score(text)
+
+
+def test_a_column_named_like_an_answer_is_refused(champions):
+    with pytest.raises(UserError, match=r"column rings, label is named like an answer; rename it or leave it out$"):
+        score(FRAME.assign(rings=1, label="x", rings_low=1).to_csv(index=False))
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "missing column Sex, Length"),
+        (b"sex,length\n", "missing column Sex, Length.*found sex, length"),
+        (b"\xff\xfe\x00", "utf-8"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(champions, content, reason):
+    Path("rows.csv").write_bytes(content)
+    with pytest.raises(UserError, match=f"rows.csv: .*{reason}"):
+        score_csv("rows.csv", "scored.csv")
+    assert not Path("scored.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "source, target, reason",
+    [
+        ("none.csv", "scored.csv", "input 'none.csv': no such file"),
+        ("rows.csv", "none/scored.csv", "output 'none/scored.csv': not a file in a folder that exists"),
+        ("", "scored.csv", "input ''"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused(source, target, reason):
+    Path("rows.csv").write_text(HEADERLESS)
+    with pytest.raises(UserError, match=reason):
+        score_csv(source, target)
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_its_link(champions, own_folder):
+    real, link = own_folder / "real.csv", own_folder / "scored.csv"
+    real.write_text("from before")
+    real.chmod(0o640)
+    link.symlink_to(real.name)
+    assert len(score(HEADERLESS)) == 7
+    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
+    assert real.read_text() == link.read_text() != "from before"
+
+
+def test_an_output_that_is_no_regular_file_is_refused(own_folder):
+    Path("rows.csv").write_text(HEADERLESS)
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    for target in ("pipe", "loop", "."):
+        with pytest.raises(UserError, match=f"^output '{target}': exists and is not a regular file"):
+            score_csv("rows.csv", target)
+    assert Path("pipe").is_fifo() and Path("loop").is_symlink()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root makes files")
+def test_an_output_that_cannot_be_written_is_named(champions):
+    Path("rows.csv").write_text(HEADERLESS)
+    with pytest.raises(UserError, match=r"^/proc/scored\.csv: "):
+        score_csv("rows.csv", "/proc/scored.csv")
+
+
+def test_without_a_champion_it_says_how_to_make_one(store):
+    Path("rows.csv").write_text(HEADERLESS)
+    with pytest.raises(UserError, match=r"models:/abalone-classifier@champion cannot be loaded.*-e promote"):
+        score_csv("rows.csv", "scored.csv")
+
+
+PEAK = """
+import sys
+from abalone.cli import main
+sys.argv[1:] = ["predict", "--input", "rows.csv", "--output", "scored.csv"]
+try:
+    main()
+except SystemExit as end:
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(end.code or 0, int(peak.split()[1]) * 1024 / 1e6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
+def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champions):
+    copies = 1_000_000 // 4177 + 1
+    Path("rows.csv").write_text(SHIPPED_FILE.read_text() * copies)
+    command = [sys.executable, "-c", PEAK]
+    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.stdout.startswith(f"{4177 * copies} rows scored"), done.stderr
+    status, megabytes = done.stdout.split()[-2:]
+    assert status == "0" and float(megabytes) < 500
+    with open("scored.csv") as scored:
+        assert next(scored).endswith(",rings,age_years,rings_low,rings_high\n")
+        assert sum(1 for _ in scored) == 4177 * copies
+
+
+@pytest.mark.slow
+def test_predict_by_mlflow_run(champions, own_folder):
+    source, target = own_folder / "rows.csv", own_folder / "scored.csv"
+    source.write_text(HEADERLESS)
+    done = mlflow_run("-e", "predict", "-P", f"input={source}", "-P", f"output={target}")
+    assert done.returncode == 0, done.stderr
+    assert f"7 rows scored: {target}" in done.stdout and len(pd.read_csv(target)) == 7
+    source.write_text(HEADERLESS.replace("M", "X", 1))
+    done = mlflow_run("-e", "predict", "-P", f"input={source}", "-P", f"output={target}")
+    assert done.returncode != 0 and "line 1: Sex is 'X'" in done.stderr and "Traceback" not in done.stderr
