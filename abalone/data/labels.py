@@ -1,4 +1,4 @@
-"""TODO data.labels"""
+"""The label of the classification task: Young or Old."""
 
 from __future__ import annotations
 
@@ -8,5 +8,16 @@ from abalone.model.columns import OLD_FROM_RINGS
 
 
 def is_old(rings: np.ndarray) -> np.ndarray:
-    """Label 1 (Old) for 10 rings or more, 0 (Young) below; int64 [n]."""
+    """Label animals with 10 rings or more as Old.
+
+    Parameters
+    ----------
+    rings : array_like [n]
+        Number of rings.
+
+    Returns
+    -------
+    ndarray [n], int64
+        1 for Old, 0 for Young.
+    """
     return (np.asarray(rings) >= OLD_FROM_RINGS).astype(np.int64)

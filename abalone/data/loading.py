@@ -1,4 +1,4 @@
-"""A data file on its way into training: read, checked, split and turned into tensors."""
+"""Load a data file for training: read and check it, split its rows, encode them as a tensor."""
 
 from __future__ import annotations
 
@@ -35,14 +35,23 @@ class LoadedData:
 
 
 def load_data(source: str, seed: int) -> LoadedData:
-    """Read a data file, split its rows by ``seed`` and encode them.
+    """Read a data file, split its rows and encode them.
 
     Parameters
     ----------
     source : str
-        ``uci`` or a path, as ``read`` takes it.
+        ``uci`` for the shipped file, or a path.
     seed : int
         Seed of the split.
+
+    Returns
+    -------
+    LoadedData
+
+    Raises
+    ------
+    DataError
+        If the file cannot be used.
     """
     dataset = read(source)
     return LoadedData(

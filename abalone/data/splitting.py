@@ -1,4 +1,8 @@
-"""The split of the rows into training, validation and test parts."""
+"""The split of the rows into training, validation and test parts.
+
+Every task uses the same split, stratified by the label Old. Results are comparable only on the same rows, so each
+split has a fingerprint, which is a tag of every run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,15 @@ from abalone.data.reading import Dataset
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers (int64, from 0) of the three parts, and a fingerprint of data and parts together."""
+    """Rows of the training, validation and test parts.
+
+    Parameters
+    ----------
+    train, val, test : ndarray, int64
+        Row numbers, from 0.
+    fingerprint : str
+        Digest of the data and of the three parts, 12 hexadecimal digits.
+    """
 
     train: np.ndarray
     val: np.ndarray
@@ -21,29 +33,35 @@ class Split:
     fingerprint: str
 
     def parts(self) -> dict[str, np.ndarray]:
-        """Row numbers by MLflow's names for the use of a data set."""
+        """Row numbers of all parts, under the names that MLflow shows for the uses of a data set."""
         return {"train": self.train, "validation": self.val, "test": self.test}
 
     def scored(self) -> dict[str, np.ndarray]:
-        """Row numbers of the two parts that a finished model is scored on."""
+        """Row numbers of the parts on which a finished model is scored, under the names used in metrics."""
         return {"val": self.val, "test": self.test}
 
 
 def split(dataset: Dataset, seed: int) -> Split:
-    """Half of the rows for test, the rest 80/20 into train and validation, with equal shares of Old.
+    """Put half of the rows into the test part and split the others 80/20 into training and validation.
+
+    Each part has the same share of Old.
 
     Parameters
     ----------
     dataset : Dataset
     seed : int
         Seed of both shuffles.
+
+    Returns
+    -------
+    Split
     """
     from sklearn.model_selection import train_test_split
 
     old = is_old(dataset.frame["Rings"].to_numpy())
-    first, test = train_test_split(np.arange(len(old)), test_size=0.5, random_state=seed, stratify=old)
-    train, val = train_test_split(first, test_size=0.2, random_state=seed, stratify=old[first])
+    rest, test = train_test_split(np.arange(len(old)), test_size=0.5, random_state=seed, stratify=old)
+    train, val = train_test_split(rest, test_size=0.2, random_state=seed, stratify=old[rest])
     digest = hashlib.sha256(dataset.sha256.encode())
     for rows in (train, val, test):
         digest.update(rows.astype("<i8").tobytes() + b"|")
-    return Split(train, val, test, digest.hexdigest()[:12])
+    return Split(train=train, val=val, test=test, fingerprint=digest.hexdigest()[:12])
