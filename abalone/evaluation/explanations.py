@@ -1,4 +1,4 @@
-"""What a model looks at: the loss of a column's information, and the course of a prediction along a measurement."""
+"""What a model's predictions depend on: permutation importance and partial dependence."""
 
 from __future__ import annotations
 
@@ -11,68 +11,81 @@ from torch import Tensor, nn
 from abalone.evaluation.scores import predict
 from abalone.model.columns import FEATURES, MEASUREMENTS, SEXES, YEARS_BEFORE_FIRST_RING
 
-REPEATS = 10
-POINTS = 15
-# A column of the data file to its places in the input of every model; sex is one column there.
-INPUT_PLACES = {"Sex": [FEATURES.index(sex) for sex in SEXES]} | {name: [FEATURES.index(name)] for name in MEASUREMENTS}
+REPEATS = 10  # shuffles per column
+POINTS = 15  # values per measurement
 
 
 def permutation_importance(
     model: nn.Module, x: Tensor, loss: Callable[[np.ndarray], float], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """How much worse a model becomes when one column is shuffled among the rows.
+    """How much the loss rises when one column is shuffled among the rows.
 
-    Columns that say nearly the same (all of these grow with the animal) stand in for one another, so that each alone
-    looks less important than they are together. Source: Breiman (2001), Random Forests, section 10.
+    Correlated columns, such as all of these that grow with the animal, stand in for one another: each of them alone
+    looks less important than they are together.
+
+    Source: Breiman (2001), Random Forests, section 10.
 
     Parameters
     ----------
     model : nn.Module
+        In eval mode.
     x : Tensor [n, 10]
         Rows that the model was not trained on.
     loss : callable
-        Predictions [n] to a number that is lower for better ones.
+        Maps predictions [n] to a number that is lower for better ones.
     seed : int, default 0
-        Of the shuffles.
+        Seed of the shuffles.
 
     Returns
     -------
-    dict of str to ndarray [repeats]
-        Rise of the loss, by column of the data file.
+    dict of str to ndarray [R]
+        Rise of the loss in each of ``REPEATS`` shuffles, by column of the data file.
     """
-    draw = np.random.default_rng(seed)
-    shuffles = [torch.from_numpy(draw.permutation(len(x))) for _ in range(REPEATS)]
-    whole = loss(predict(model, x))
+    generator = np.random.default_rng(seed)
+    orders = [torch.from_numpy(generator.permutation(len(x))) for _ in range(REPEATS)]
+    loss_before = loss(predict(model, x))
     rises = {}
-    for name, places in INPUT_PLACES.items():
-        shuffled = x.repeat(REPEATS, 1)
-        for i, order in enumerate(shuffles):
-            shuffled[i * len(x) : (i + 1) * len(x), places] = x[order][:, places]
-        rises[name] = np.array([loss(part) - whole for part in np.split(predict(model, shuffled), REPEATS)])
+    for column, places in _input_places().items():
+        shuffled = x.repeat(REPEATS, 1, 1)  # [R, n, 10]
+        for copy, order in zip(shuffled, orders):
+            copy[:, places] = x[order][:, places]
+        predicted = predict(model, shuffled.flatten(0, 1)).reshape(REPEATS, len(x))
+        rises[column] = np.array([loss(values) - loss_before for values in predicted])
     return rises
 
 
+def _input_places() -> dict[str, list[int]]:
+    """Columns of the model input by column of the data file: sex is one column there and three here."""
+    places = {"Sex": [FEATURES.index(sex) for sex in SEXES]}
+    for name in MEASUREMENTS:
+        places[name] = [FEATURES.index(name)]
+    return places
+
+
 def partial_dependence(model: nn.Module, x: Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean predicted age when one measurement is set to a value in all rows, and the others stay as they are.
+    """Mean predicted age when one measurement is set to a value in all rows and the others stay as they are.
 
     Source: Friedman (2001), Greedy function approximation: a gradient boosting machine, section 8.2.
 
     Parameters
     ----------
     model : nn.Module
-        A regressor.
+        A regressor in eval mode.
     x : Tensor [n, 10]
+        Rows to average over.
 
     Returns
     -------
-    dict of str to (ndarray [points], ndarray [points])
-        By measurement: values between its 5th and 95th percentile, in the file's unit, and years.
+    dict of str to (ndarray [P], ndarray [P])
+        By measurement: ``POINTS`` values between its 5th and 95th percentile, in the file's unit, and the mean
+        predicted age in years.
     """
-    found = {}
+    curves = {}
     for name in MEASUREMENTS:
-        [place] = INPUT_PLACES[name]
+        place = FEATURES.index(name)
         values = np.quantile(x[:, place].numpy(), np.linspace(0.05, 0.95, POINTS))
-        grid = x.repeat(POINTS, 1)
-        grid[:, place] = torch.from_numpy(values.astype(np.float32)).repeat_interleave(len(x))
-        found[name] = values, predict(model, grid).reshape(POINTS, -1).mean(1) + YEARS_BEFORE_FIRST_RING
-    return found
+        grid = x.repeat(POINTS, 1, 1)  # [P, n, 10]
+        grid[:, :, place] = torch.from_numpy(values.astype(np.float32))[:, None]
+        rings = predict(model, grid.flatten(0, 1)).reshape(POINTS, len(x))
+        curves[name] = (values, rings.mean(axis=1) + YEARS_BEFORE_FIRST_RING)
+    return curves

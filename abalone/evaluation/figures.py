@@ -1,21 +1,49 @@
-"""History or predictions in, matplotlib ``Figure`` out. Nothing is written and no global state is touched."""
+"""Figures of training curves, predictions, scores and explanations.
+
+Each function takes numbers and returns a matplotlib ``Figure``. Nothing is saved, and pyplot's global state stays
+untouched.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abalone.model.columns import CLASS_LABELS
+from abalone.settings import METRICS
 
-# Okabe & Ito (2008), Color Universal Design.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
+# Colours that colour-blind readers can tell apart: Okabe & Ito (2008), Color Universal Design.
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+RED = "#D55E00"
+GREY = "#999999"
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
-FILE_UNIT = 200  # the data file counts in mm / 200 and g / 200
+FILE_UNIT = 200  # lengths and weights of the data file are in mm / 200 and g / 200
 
 
-def new_figure(title: str, columns: int = 1, width: float = 7, height: float = 4, rows: int = 1):
+def new_figure(
+    title: str, columns: int = 1, width: float = 7, height: float = 4, rows: int = 1
+) -> tuple[Figure, np.ndarray]:
+    """Create a figure in the project's style.
+
+    Parameters
+    ----------
+    title : str
+        Title above all axes.
+    columns, rows : int
+        Grid of axes.
+    width, height : float
+        Size in inches.
+
+    Returns
+    -------
+    figure : Figure
+    axes : ndarray [rows * columns] of Axes
+    """
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -25,17 +53,34 @@ def new_figure(title: str, columns: int = 1, width: float = 7, height: float = 4
     return figure, axes
 
 
+def metric_label(name: str) -> str:
+    """Label of a metric with its unit, such as ``RMSE (rings)``."""
+    metric = METRICS[name]
+    if metric.unit:
+        return f"{metric.label} ({metric.unit})"
+    return metric.label
+
+
 def training_curves(metrics: Mapping[str, Sequence[float]], best_epoch: int, title: str) -> Figure:
-    """Loss, and accuracy or RMSE, of the three splits by epoch; the best epoch is marked."""
-    score = "accuracy" if "accuracy/val" in metrics else "rmse"
-    loss_unit = "loss (nats)" if score == "accuracy" else "loss (rings²)"
+    """Loss, and accuracy or RMSE, of the three splits by epoch.
+
+    Parameters
+    ----------
+    metrics : mapping of name to values
+        ``loss/train``, ``accuracy/val``, ...; one value per epoch.
+    best_epoch : int
+        Epoch to mark, from 1.
+    title : str
+    """
+    if "accuracy/val" in metrics:
+        score = "accuracy"
+        loss_label = "loss (nats)"
+    else:
+        score = "rmse"
+        loss_label = "loss (rings²)"
     figure, axes = new_figure(f"{title}: lowest validation loss at epoch {best_epoch}", columns=2, width=9)
-    for axis, name, label in zip(
-        axes, ("loss", score), (loss_unit, {"accuracy": "accuracy", "rmse": "RMSE (rings)"}[score])
-    ):
-        for part, colour in SPLIT_COLOURS.items():
-            values = metrics[f"{name}/{part}"]
-            axis.plot(range(1, len(values) + 1), values, color=colour, label=part)
+    for axis, name, label in zip(axes, ("loss", score), (loss_label, metric_label(score))):
+        _plot_splits(axis, metrics, name)
         axis.axvline(best_epoch, color=RED, linestyle="--", linewidth=1, label="best epoch")
         axis.set(xlabel="epoch", ylabel=label)
         axis.legend()
@@ -43,41 +88,75 @@ def training_curves(metrics: Mapping[str, Sequence[float]], best_epoch: int, tit
 
 
 def loss_curves(metrics: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Loss of each split by epoch, as far as it was watched."""
+    """Loss by epoch of each split that has a curve.
+
+    Parameters
+    ----------
+    metrics : mapping of name to values
+        ``loss/train``, ``loss/val``, ``loss/test``, any of them; one value per epoch.
+    title : str
+    """
     figure, (axis,) = new_figure(title)
-    for part, colour in SPLIT_COLOURS.items():
-        if values := metrics.get(f"loss/{part}"):
-            axis.plot(range(1, len(values) + 1), values, color=colour, label=part)
+    _plot_splits(axis, metrics, "loss")
     axis.set(xlabel="epoch", ylabel="loss (nats, summed over the thresholds)")
     axis.legend()
     return figure
 
 
-def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
-    """ROC from probabilities, with the threshold 0.5 as a red point."""
-    from sklearn.metrics import roc_auc_score
-    from sklearn.metrics import roc_curve as points
+def _plot_splits(axis: Axes, metrics: Mapping[str, Sequence[float]], name: str) -> None:
+    """Add the curve ``name`` of each split that has one."""
+    for part, colour in SPLIT_COLOURS.items():
+        values = metrics.get(f"{name}/{part}", ())
+        if len(values):
+            axis.plot(range(1, len(values) + 1), values, color=colour, label=part)
 
-    false_rate, true_rate, _ = points(old, probability)
-    at_half = [float((probability[old == label] >= 0.5).mean()) for label in (0, 1)]
-    area = roc_auc_score(old, probability)
+
+def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+    """ROC curve from probabilities, with the threshold 0.5 as a red point.
+
+    Parameters
+    ----------
+    old : ndarray [n], int
+        1 for Old, 0 for Young.
+    probability : ndarray [n]
+        Probability of Old.
+    title : str
+    """
+    from sklearn import metrics
+
+    false_positive_rates, true_positive_rates, _ = metrics.roc_curve(old, probability)
+    predicted_old = probability >= 0.5
+    false_positive_rate = float(predicted_old[old == 0].mean())
+    true_positive_rate = float(predicted_old[old == 1].mean())
+    area = metrics.roc_auc_score(old, probability)
     figure, (axis,) = new_figure(f"{title}: area under the ROC curve {area:.3f} (test)", width=5, height=5)
-    axis.plot(false_rate, true_rate, color=BLUE, label=f"probabilities, AUC {area:.3f}")
+    axis.plot(false_positive_rates, true_positive_rates, color=BLUE, label=f"probabilities, AUC {area:.3f}")
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance, AUC 0.500")
-    label = f"threshold 0.5: FPR {at_half[0]:.2f}, TPR {at_half[1]:.2f}"
-    axis.plot(*at_half, "o", color="red", label=label, gid="threshold")
+    label = f"threshold 0.5: FPR {false_positive_rate:.2f}, TPR {true_positive_rate:.2f}"
+    axis.plot(false_positive_rate, true_positive_rate, "o", color="red", label=label, gid="threshold")
     axis.set(xlabel="false positive rate (Young called Old)", ylabel="true positive rate (Old called Old)")
     axis.legend(loc="lower right")
     return figure
 
 
 def confusion_matrix(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
-    """Counts, and shares of each true class, at the threshold 0.5."""
-    counts = np.zeros((2, 2), dtype=int)
-    np.add.at(counts, (old, (probability >= 0.5).astype(int)), 1)
-    shares = counts / counts.sum(1, keepdims=True)
-    right = np.trace(counts) / counts.sum()
-    figure, (axis,) = new_figure(f"{title}: {right:.1%} of test rows right", width=5, height=4.5)
+    """Counts, and shares of each true class, at the threshold 0.5.
+
+    Parameters
+    ----------
+    old : ndarray [n], int
+        1 for Old, 0 for Young.
+    probability : ndarray [n]
+        Probability of Old.
+    title : str
+    """
+    from sklearn import metrics
+
+    predicted_old = (probability >= 0.5).astype(int)
+    counts = metrics.confusion_matrix(old, predicted_old, labels=[0, 1])  # [true, predicted]
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    accuracy = np.trace(counts) / counts.sum()
+    figure, (axis,) = new_figure(f"{title}: {accuracy:.1%} of test rows correct", width=5, height=4.5)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(2, 2):
         colour = "white" if shares[i, j] > 0.5 else "black"
@@ -89,7 +168,14 @@ def confusion_matrix(old: np.ndarray, probability: np.ndarray, title: str) -> Fi
 
 
 def predicted_actual(rings: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
-    """Predicted against counted rings."""
+    """Predicted against counted rings.
+
+    Parameters
+    ----------
+    rings, predicted : ndarray [n]
+        Counted and predicted number of rings.
+    title : str
+    """
     rmse = np.sqrt(np.mean((predicted - rings) ** 2))
     figure, (axis,) = new_figure(f"{title}: RMSE {rmse:.2f} rings (test)", width=5, height=5)
     axis.scatter(rings, predicted, s=8, alpha=0.3, color=BLUE, linewidths=0)
@@ -101,32 +187,47 @@ def predicted_actual(rings: np.ndarray, predicted: np.ndarray, title: str) -> Fi
 
 
 def residuals(rings: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
-    """Errors against predictions, and their distribution."""
+    """Errors against predictions, and the distribution of the errors.
+
+    Parameters
+    ----------
+    rings, predicted : ndarray [n]
+        Counted and predicted number of rings.
+    title : str
+    """
     errors = predicted - rings
-    figure, axes = new_figure(
+    figure, (scatter, histogram) = new_figure(
         f"{title}: mean error {errors.mean():+.2f} rings, sd {errors.std():.2f}", columns=2, width=9
     )
-    axes[0].scatter(predicted, errors, s=8, alpha=0.3, color=BLUE, linewidths=0)
-    axes[0].axhline(0, color=RED, linestyle="--")
-    axes[0].set(xlabel="predicted rings", ylabel="predicted - counted (rings)")
-    axes[1].hist(errors, bins=40, color=BLUE)
-    axes[1].axvline(0, color=RED, linestyle="--")
-    axes[1].set(xlabel="predicted - counted (rings)", ylabel="test rows")
+    scatter.scatter(predicted, errors, s=8, alpha=0.3, color=BLUE, linewidths=0)
+    scatter.axhline(0, color=RED, linestyle="--")
+    scatter.set(xlabel="predicted rings", ylabel="predicted - counted (rings)")
+    histogram.hist(errors, bins=40, color=BLUE)
+    histogram.axvline(0, color=RED, linestyle="--")
+    histogram.set(xlabel="predicted - counted (rings)", ylabel="test rows")
     return figure
 
 
 def comparison(rows: Sequence[Mapping]) -> Figure:
-    """Stages side by side: test accuracy of classifiers, test RMSE of regressors, each with its baseline."""
-    tasks = [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")]
-    tasks = [task for task in tasks if any(f"{task[0]}/test" in row for row in rows)]
-    figure, axes = new_figure("Stages on the test half", columns=len(tasks), width=11)
-    for axis, (name, label) in zip(axes, tasks):
-        shown = {row["stage"]: row for row in rows if f"{name}/test" in row}  # a stage of both tasks has a row for each
-        bars = axis.bar(list(shown), [row[f"{name}/test"] for row in shown.values()], color=BLUE, width=0.6)
+    """Stages side by side: test accuracy of classifiers, test RMSE of regressors, each with its baseline.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The name ``stage`` and the final metrics of each training. A stage of both tasks may have two rows; it has
+        one bar in each panel.
+    """
+    names = [name for name in ("accuracy", "rmse") if any(f"{name}/test" in row for row in rows)]
+    figure, axes = new_figure("Stages on the test half", columns=len(names), width=11)
+    for axis, name in zip(axes, names):
+        by_stage = {row["stage"]: row for row in rows if f"{name}/test" in row}
+        values = [row[f"{name}/test"] for row in by_stage.values()]
+        bars = axis.bar(list(by_stage), values, color=BLUE, width=0.6)
         axis.bar_label(bars, fmt="%.3f")
-        baseline = next(iter(shown.values()))[f"baseline_{name}/test"]
-        line = axis.axhline(baseline, color=RED, linestyle="--", label="baseline")
-        axis.set_ylabel(f"{label}, {'higher' if name == 'accuracy' else 'lower'} is better")
+        first = next(iter(by_stage.values()))  # the baseline is the same for all stages
+        line = axis.axhline(first[f"baseline_{name}/test"], color=RED, linestyle="--", label="baseline")
+        better = "higher" if METRICS[name].greater_is_better else "lower"
+        axis.set_ylabel(f"{metric_label(name)}, {better} is better")
         axis.tick_params(axis="x", labelrotation=20)
         axis.margins(y=0.15)
     figure.legend(handles=[line], loc="outside upper right")
@@ -134,38 +235,65 @@ def comparison(rows: Sequence[Mapping]) -> Figure:
 
 
 def reliability_diagram(bins: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Share of Old against probability of Old in bins [bins, 3] of mean probability, share and rows, by split."""
+    """Share of Old against predicted probability of Old.
+
+    Parameters
+    ----------
+    bins : mapping of split to ndarray [b, 3]
+        Mean probability, share of Old and number of rows of each bin, as ``reliability`` returns them.
+    title : str
+    """
     figure, (axis,) = new_figure(title, width=5, height=5)
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
-    for part, found in bins.items():
-        said, share, rows = found.T
-        error = 1.96 * np.sqrt(np.maximum(said * (1 - said), 0) / rows)
-        axis.errorbar(said, share, yerr=error, fmt="o-", color=SPLIT_COLOURS[part], capsize=3, label=part)
-    axis.set(xlabel="probability of Old", ylabel="share of Old (bars: 95 % of chance)", xlim=(0, 1), ylim=(0, 1))
+    for part, part_bins in bins.items():
+        probability, share, rows = part_bins.T
+        variance = np.maximum(probability * (1 - probability), 0) / rows
+        error = 1.96 * np.sqrt(variance)
+        colour = SPLIT_COLOURS[part]
+        axis.errorbar(probability, share, yerr=error, fmt="o-", color=colour, capsize=3, label=part)
+    axis.set(xlabel="probability of Old", ylabel="share of Old (bars: 1.96 standard errors)", xlim=(0, 1), ylim=(0, 1))
     axis.legend(loc="upper left")
     return figure
 
 
 def importance_bars(rises: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Figure:
-    """Mean rise of each loss (label to column to [repeats]) when a column is shuffled, with its standard deviation."""
+    """Mean rise of one or more losses when a column is shuffled, with the standard deviation of the shuffles.
+
+    Parameters
+    ----------
+    rises : mapping of label to mapping of column to ndarray [R]
+        Rise of the loss in each shuffle, as ``permutation_importance`` returns it; one panel per label.
+    title : str
+    """
     figure, axes = new_figure(title, columns=len(rises), width=9)
     for axis, (label, columns) in zip(axes, rises.items()):
         names = sorted(columns, key=lambda name: columns[name].mean())
-        means, deviations = ([f(columns[name]) for name in names] for f in (np.mean, np.std))
+        means = [columns[name].mean() for name in names]
+        deviations = [columns[name].std() for name in names]
         axis.barh(names, means, xerr=deviations, color=BLUE, capsize=3)
         axis.set(xlabel=label)
-    note = "Whiskers: sd of the shuffles. Columns that say nearly the same, as sizes and weights do, stand in for\n"
-    note += "one another, so that each looks less important than they are together."
-    figure.supxlabel(note, fontsize="small")
+    figure.supxlabel(
+        "Whiskers: sd of the shuffles. Correlated columns, as sizes and weights are, stand in for\n"
+        "one another: each of them alone looks less important than they are together.",
+        fontsize="small",
+    )
     return figure
 
 
 def partial_dependence_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Mean predicted age along each measurement (values, years), the others as they are."""
+    """Mean predicted age along each measurement, the others left as they are.
+
+    Parameters
+    ----------
+    curves : mapping of measurement to (ndarray [P], ndarray [P])
+        Values in the file's unit, and years, as ``partial_dependence`` returns them; up to 8 measurements.
+    title : str
+    """
     figure, axes = new_figure(title, columns=4, rows=2, width=11, height=5.5)
     for axis, (name, (values, years)) in zip(axes, curves.items()):
         axis.plot(FILE_UNIT * values, years, color=BLUE)
-        axis.set(xlabel=f"{name} ({'g' if 'weight' in name else 'mm'})")
+        unit = "g" if "weight" in name else "mm"
+        axis.set(xlabel=f"{name} ({unit})")
         axis.sharey(axes[0])
     for axis in axes[::4]:
         axis.set_ylabel("predicted age (years)")

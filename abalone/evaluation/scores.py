@@ -1,16 +1,21 @@
-"""Honest scores: from probabilities or rings, beside a baseline, with an interval where two models are compared."""
+"""Predictions of a model, their scores, the scores of a constant baseline, and a paired comparison of two models."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from abalone.data.labels import is_old
 from abalone.settings import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 PREDICTED_AT_ONCE = 65_536
 
 
-def predict(model, x) -> np.ndarray:
+def predict(model: nn.Module, x: Tensor, rows_at_once: int = PREDICTED_AT_ONCE) -> np.ndarray:
     """Predict with a model in eval mode.
 
     Parameters
@@ -18,6 +23,9 @@ def predict(model, x) -> np.ndarray:
     model : nn.Module
         float32 ``[n, 10]`` to logits ``[n, 2]`` or rings ``[n, 1]``.
     x : Tensor [n, 10]
+        Input of the model.
+    rows_at_once : int
+        Rows per call of the model, which bounds the memory needed.
 
     Returns
     -------
@@ -27,8 +35,11 @@ def predict(model, x) -> np.ndarray:
     import torch
 
     with torch.inference_mode():
-        output = torch.cat([model(rows) for rows in x.split(PREDICTED_AT_ONCE)]).double()
-    return (output[:, 0] if output.shape[1] == 1 else output.softmax(1)[:, 1]).numpy()
+        outputs = [model(rows) for rows in x.split(rows_at_once)]
+        output = torch.cat(outputs).double()
+        if output.shape[1] == 1:
+            return output[:, 0].numpy()
+        return output.softmax(1)[:, 1].numpy()
 
 
 def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -56,7 +67,8 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, flo
     """
     from sklearn import metrics
 
-    if bad := int((~np.isfinite(predicted)).sum()):
+    bad = int((~np.isfinite(predicted)).sum())
+    if bad:
         raise UserError(f"{bad} of {len(predicted)} predictions are not finite; lower learning_rate")
     if task == "regression":
         return {
@@ -76,10 +88,24 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, flo
 
 
 def baseline(task: str, rings_train: np.ndarray, rings: np.ndarray) -> dict[str, float]:
-    """The scores of knowing nothing but the training targets.
+    """Score a constant prediction that uses the training targets alone.
 
-    A classifier's baseline answers the training rows' share of Old (so its label is their majority class), a
-    regressor's their mean number of rings.
+    For classification it is the share of Old in the training rows, so the label is their majority class; for
+    regression it is their mean number of rings.
+
+    Parameters
+    ----------
+    task : str
+        classification or regression.
+    rings_train : ndarray [m], int64
+        Rings of the training rows.
+    rings : ndarray [n], int64
+        Rings of the rows to score.
+
+    Returns
+    -------
+    dict
+        As ``scores`` returns.
     """
     constant = is_old(rings_train).mean() if task == "classification" else rings_train.mean()
     return scores(task, rings, np.full(len(rings), float(constant)))
@@ -88,28 +114,44 @@ def baseline(task: str, rings_train: np.ndarray, rings: np.ndarray) -> dict[str,
 def paired_bootstrap(
     task: str, rings: np.ndarray, predicted_a: np.ndarray, predicted_b: np.ndarray, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Difference a - b in the selection metric on the same rows, with its 95 % percentile interval.
+    """Difference a - b of two models in the selection metric, on the same rows, with its 95 % percentile interval.
 
     Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+
+    Parameters
+    ----------
+    task : str
+        classification or regression.
+    rings : ndarray [n], int64
+        The truth.
+    predicted_a, predicted_b : ndarray [n]
+        Predictions of the two models.
+    samples : int, default 2000
+        Bootstrap samples.
+    seed : int, default 0
+        Seed of the samples.
 
     Returns
     -------
     difference, low, high : float
         In nats (``log_loss``) or rings (``rmse``); negative where a is better.
     """
-    losses = np.stack([_row_losses(task, rings, p) for p in (predicted_a, predicted_b)])  # [2, n]
-    drawn = np.random.default_rng(seed).integers(0, len(rings), (samples, len(rings)))
-    means = losses[:, drawn].mean(-1)  # [2, samples]
-    point = losses.mean(-1)
+    losses = np.stack([_row_losses(task, rings, predicted_a), _row_losses(task, rings, predicted_b)])  # [2, n]
+    drawn = np.random.default_rng(seed).integers(0, len(rings), (samples, len(rings)))  # [samples, n]
+    metric = losses.mean(-1)  # [2]
+    sampled_metric = losses[:, drawn].mean(-1)  # [2, samples]
     if task == "regression":
-        means, point = np.sqrt(means), np.sqrt(point)
-    low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
-    return float(point[0] - point[1]), float(low), float(high)
+        metric = np.sqrt(metric)
+        sampled_metric = np.sqrt(sampled_metric)
+    low, high = np.percentile(sampled_metric[0] - sampled_metric[1], [2.5, 97.5])
+    return float(metric[0] - metric[1]), float(low), float(high)
 
 
 def _row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Squared error or negative log likelihood of each row."""
     if task == "regression":
         return (predicted - rings) ** 2
     tiny = np.finfo(float).eps
-    p = np.clip(predicted, tiny, 1 - tiny)
-    return -np.log(np.where(is_old(rings) == 1, p, 1 - p))
+    probability_old = np.clip(predicted, tiny, 1 - tiny)
+    probability_of_truth = np.where(is_old(rings) == 1, probability_old, 1 - probability_old)
+    return -np.log(probability_of_truth)

@@ -1,23 +1,24 @@
-"""Figures: what they show, and that drawing them touches nothing else."""
+"""Figures: what they show, and that drawing has no side effects."""
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from figure_parts import legend_texts, lines_by_label
+from helpers import ROOT
 from matplotlib.figure import Figure
 
-from abalone.claims.figures import as_address, curve_bands, seed_values
 from abalone.evaluation.figures import (
     comparison,
     confusion_matrix,
+    importance_bars,
     loss_curves,
-    partial_dependence,
-    permutation_importance,
+    metric_label,
+    partial_dependence_curves,
     predicted_actual,
     reliability_diagram,
     residuals,
@@ -26,12 +27,10 @@ from abalone.evaluation.figures import (
 )
 from abalone.model.columns import MEASUREMENTS
 
-ROOT = Path(plots.__file__).resolve().parents[1]
 OLD = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
 PROBABILITY = np.array([0.1, 0.2, 0.3, 0.7, 0.25, 0.5, 0.6, 0.8, 0.9, 0.95])  # 1 of 4 young, 5 of 6 old called Old
-RINGS, PREDICTED = np.array([5, 8, 10, 15]), np.array([6.0, 8.0, 9.0, 19.0])
-
-
+RINGS = np.array([5, 8, 10, 15])
+PREDICTED = np.array([6.0, 8.0, 9.0, 19.0])
 SPLITS = ("train", "val", "test")
 STAGES = [
     {"stage": "classify", "task": "classification", "accuracy/test": 0.7456, "baseline_accuracy/test": 0.502},
@@ -59,42 +58,51 @@ FIGURES = {
 }
 
 
-def lines(axis) -> dict[str, object]:
-    return {line.get_label(): line for line in axis.lines}
-
-
-def legend(axis) -> list[str]:
-    return [text.get_text() for text in axis.get_legend().get_texts()]
-
-
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_plot_is_a_figure_that_saves_as_png(name):
+def test_every_figure_has_labels_and_saves_as_png(name):
     figure = FIGURES[name]()
-    assert type(figure) is Figure and figure.get_suptitle()
+    assert type(figure) is Figure
+    assert figure.get_suptitle()
     assert all(axis.get_ylabel() for axis in figure.axes)
     figure.savefig("figure.png")
-    assert Path("figure.png").read_bytes().startswith(b"\x89PNG") and Path("figure.png").stat().st_size > 5_000
+    content = Path("figure.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 5_000
 
 
-def test_drawing_leaves_pyplot_and_its_global_state_alone():
-    code = (
-        "import sys, numpy as np; from abalone import plots; y = np.arange(9) % 2;"
-        "figure = plots.roc_curve(y, y * 0.9, 'x'); figure.savefig(sys.argv[1]);"
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(Path("roc.png").resolve())], check=True, cwd=ROOT)
-    assert Path("roc.png").exists()
+DRAW_WITHOUT_PYPLOT = """
+import sys
+import numpy as np
+from abalone.evaluation.figures import roc_curve
+
+old = np.arange(9) % 2
+roc_curve(old, old * 0.9, "title").savefig(sys.argv[1])
+sys.exit("matplotlib.pyplot" in sys.modules)
+"""
 
 
-@pytest.mark.parametrize("score, unit", [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")])
-def test_training_curves_show_three_splits_and_the_best_epoch(score, unit):
+def test_drawing_does_not_import_pyplot_and_its_global_state():
+    path = Path("roc.png").resolve()
+    subprocess.run([sys.executable, "-c", DRAW_WITHOUT_PYPLOT, str(path)], check=True, cwd=ROOT)
+    assert path.exists()
+
+
+def test_labels_of_metrics_have_their_units():
+    assert metric_label("rmse") == "RMSE (rings)"
+    assert metric_label("log_loss") == "log loss (nats)"
+    assert metric_label("accuracy") == "accuracy"
+
+
+@pytest.mark.parametrize("score, label", [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")])
+def test_training_curves_show_three_splits_and_the_best_epoch(score, label):
     metrics = curves(score)
     figure = training_curves(metrics, 2, "classify")
     assert "epoch 2" in figure.get_suptitle()
-    assert figure.axes[0].get_ylabel().startswith("loss (") and figure.axes[1].get_ylabel() == unit
+    assert figure.axes[0].get_ylabel().startswith("loss (")
+    assert figure.axes[1].get_ylabel() == label
     for axis, name in zip(figure.axes, ("loss", score)):
-        assert legend(axis) == [*SPLITS, "best epoch"]
-        drawn = lines(axis)
+        assert legend_texts(axis) == [*SPLITS, "best epoch"]
+        drawn = lines_by_label(axis)
         for part in SPLITS:
             assert drawn[part].get_xdata().tolist() == [1, 2, 3]
             assert drawn[part].get_ydata().tolist() == metrics[f"{name}/{part}"]
@@ -102,25 +110,28 @@ def test_training_curves_show_three_splits_and_the_best_epoch(score, unit):
         assert len({drawn[part].get_color() for part in SPLITS}) == 3
 
 
-def test_roc_has_a_red_point_at_one_half_and_the_area():
+def test_the_roc_curve_states_its_area_and_has_a_red_point_at_the_threshold_one_half():
     figure = roc_curve(OLD, PROBABILITY, "classify")
     (axis,) = figure.axes
     (point,) = [line for line in axis.lines if line.get_gid() == "threshold"]
-    assert point.get_color() == "red" and point.get_marker() == "o"
+    assert point.get_color() == "red"
+    assert point.get_marker() == "o"
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((1 / 4, 5 / 6))
-    assert "threshold 0.5: FPR 0.25, TPR 0.83" in legend(axis)
+    assert "threshold 0.5: FPR 0.25, TPR 0.83" in legend_texts(axis)
     # Of 24 pairs (old, young), 20 are in order.
-    assert "probabilities, AUC 0.833" in legend(axis) and "0.833" in figure.get_suptitle()
+    assert "probabilities, AUC 0.833" in legend_texts(axis)
+    assert "0.833" in figure.get_suptitle()
 
 
-def test_the_roc_curve_goes_through_its_red_point_and_is_of_probabilities():
-    draw = np.random.default_rng(0)
-    old = draw.integers(0, 2, 500)
-    (axis,) = roc_curve(old, 1 / (1 + np.exp(draw.normal(1 - 2 * old, 1.5))), "x").axes
+def test_the_roc_curve_is_of_probabilities_and_passes_through_its_red_point():
+    generator = np.random.default_rng(0)
+    old = generator.integers(0, 2, 500)
+    probability = 1 / (1 + np.exp(generator.normal(1 - 2 * old, 1.5)))
+    (axis,) = roc_curve(old, probability, "classify").axes
     curve, _, point = axis.lines
-    assert len(curve.get_xdata()) > 50  # a curve of hard labels has three points
-    x, y = curve.get_xdata(), curve.get_ydata()
-    assert np.interp(point.get_xdata()[0], x, y) == pytest.approx(point.get_ydata()[0], abs=0.01)
+    assert len(curve.get_xdata()) > 50, "a curve of hard labels has three points"
+    height = np.interp(point.get_xdata()[0], curve.get_xdata(), curve.get_ydata())
+    assert height == pytest.approx(point.get_ydata()[0], abs=0.01)
 
 
 def test_confusion_cells_show_counts_and_shares_of_the_true_class():
@@ -130,7 +141,8 @@ def test_confusion_cells_show_counts_and_shares_of_the_true_class():
     assert cells == {(0, 0): "3\n75.0%", (1, 0): "1\n25.0%", (0, 1): "1\n16.7%", (1, 1): "5\n83.3%"}
     for ticks in (axis.get_xticklabels(), axis.get_yticklabels()):
         assert [tick.get_text() for tick in ticks] == ["Young", "Old"]
-    assert axis.get_xlabel() == "predicted" and axis.get_ylabel().startswith("true")
+    assert axis.get_xlabel() == "predicted"
+    assert axis.get_ylabel().startswith("true")
     assert "80.0%" in figure.get_suptitle()
 
 
@@ -138,7 +150,7 @@ def test_predicted_against_actual_has_every_row_and_the_diagonal():
     figure = predicted_actual(RINGS, PREDICTED, "regress")
     (axis,) = figure.axes
     assert axis.collections[0].get_offsets().tolist() == [[5, 6], [8, 8], [10, 9], [15, 19]]
-    diagonal = lines(axis)["predicted = counted"]
+    diagonal = lines_by_label(axis)["predicted = counted"]
     assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [5, 19]
     assert "RMSE 2.12" in figure.get_suptitle()  # sqrt((1 + 0 + 1 + 16) / 4)
 
@@ -156,9 +168,10 @@ def test_comparison_has_a_panel_per_task_with_its_baseline():
     assert [bar.get_height() for bar in classifiers.patches] == [0.7456, 0.75]
     assert [bar.get_height() for bar in regressors.patches] == [2.512]
     assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750"]
-    assert list(lines(classifiers)["baseline"].get_ydata()) == [0.502, 0.502]
-    assert list(lines(regressors)["baseline"].get_ydata()) == [3.2, 3.2]
-    assert "higher" in classifiers.get_ylabel() and "lower" in regressors.get_ylabel()
+    assert list(lines_by_label(classifiers)["baseline"].get_ydata()) == [0.502, 0.502]
+    assert list(lines_by_label(regressors)["baseline"].get_ydata()) == [3.2, 3.2]
+    assert classifiers.get_ylabel() == "accuracy, higher is better"
+    assert regressors.get_ylabel() == "RMSE (rings), lower is better"
 
 
 def test_comparison_of_one_task_has_one_panel():
@@ -171,7 +184,8 @@ def test_a_stage_of_both_tasks_has_one_bar_in_each_panel_of_the_comparison():
     classifiers, regressors = comparison(rows).axes
     assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750", "0.800"]
     assert [text.get_text() for text in regressors.texts] == ["2.512", "2.050"]
-    assert [len(axis.patches) for axis in (classifiers, regressors)] == [3, 2]
+    assert len(classifiers.patches) == 3
+    assert len(regressors.patches) == 2
 
 
 def test_the_legend_of_the_comparison_covers_no_bars():
@@ -184,65 +198,24 @@ def test_the_legend_of_the_comparison_covers_no_bars():
         assert not axis.get_window_extent().overlaps(legend.get_window_extent())
 
 
-def test_seed_values_tell_the_mean_from_single_splits():
-    values = np.array([0.1, 0.2, 0.3])
-    figure = seed_values(values, (0.15, 0.25), (-0.1, 0.5), "TPR", 0.81, "verdict")
-    [axis] = figure.axes
-    drawn = lines(axis)
-    assert list(drawn["one seed"].get_xdata()) == list(values)
-    assert list(drawn["mean, 95 % interval of the mean"].get_xdata()) == [0.15, 0.25]
-    assert list(drawn["where 95 % of single splits lie"].get_xdata()) == [-0.1, 0.5]
-    assert list(drawn["the guide's 0.81"].get_xdata()) == [0, 0]
-    assert any(line.get_xdata() == pytest.approx([0.2]) for line in axis.lines), "the mean"
-    assert axis.get_xlabel() == "TPR, less the guide's 0.81" and figure.get_suptitle() == "verdict"
-    assert "no difference" in lines(seed_values(values, (0, 1), (0, 1), "accuracy", 0.0, "x").axes[0])
-
-
-def test_the_longest_verdict_fits_over_its_figure():
-    title = "The rise begins after about five epochs: not supported on these rows; undecided for another sample"
-    for figure in (
-        seed_values(np.arange(3.0), (0, 1), (-1, 2), "epoch", 5, title),
-        curve_bands({"encode": np.ones((3, 9))}, "loss", title, 5),
-    ):
-        figure.draw_without_rendering()
-        extent = figure._suptitle.get_window_extent()
-        assert extent.x0 > 0 and extent.x1 < figure.bbox.x1
-
-
-def test_curve_bands_name_their_bands_and_mark_the_epoch():
-    values = np.random.default_rng(0).normal(size=(20, 9))
-    figure = curve_bands({"encode": values, "regularize": values + 1}, "test loss (nats)", "verdict", 5)
-    [axis] = figure.axes
-    assert list(lines(axis)["epoch 5"].get_xdata()) == [5, 5]
-    assert lines(axis)["encode, mean"].get_ydata() == pytest.approx(values.mean(0))
-    band = axis.collections[0]
-    assert band.get_label() == "encode, 10 to 90 % of the seeds"
-    assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(np.percentile(values, 10, axis=0).min())
-    [legend] = figure.legends
-    assert len(legend.get_texts()) == 5
-
-
-def test_an_address_holds_the_whole_figure():
-    kind, _, content = as_address(FIGURES["comparison"]()).partition(",")
-    assert kind == "data:image/png;base64" and base64.b64decode(content, validate=True).startswith(b"\x89PNG")
-
-
 def test_importance_shows_means_and_deviations_with_the_largest_on_top():
     rises = {"rise of RMSE (rings)": {"Shell weight": np.array([1.0, 3.0]), "Sex": np.zeros(2)}}
-    figure = permutation_importance(rises, "rings")
+    figure = importance_bars(rises, "rings")
     [axis] = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["Sex", "Shell weight"]
     assert [bar.get_width() for bar in axis.patches] == [0, 2]
     assert axis.get_xlabel() == "rise of RMSE (rings)"
-    assert "sd of the shuffles" in figure.get_supxlabel() and "stand in for" in figure.get_supxlabel()
+    assert "sd of the shuffles" in figure.get_supxlabel()
+    assert "stand in for" in figure.get_supxlabel()
 
 
 def test_partial_dependence_has_a_panel_per_measurement_on_one_scale():
-    courses = {name: (np.arange(3), np.arange(3) + shift) for shift, name in enumerate(MEASUREMENTS)}
-    axes = partial_dependence(courses, "rings").axes
+    curves = {name: (np.arange(3), np.arange(3) + shift) for shift, name in enumerate(MEASUREMENTS)}
+    axes = partial_dependence_curves(curves, "rings").axes
     assert [axis.get_xlabel().split(" (")[0] for axis in axes] == list(MEASUREMENTS)
-    assert len({axis.get_ylim() for axis in axes}) == 1 and "years" in axes[0].get_ylabel()
-    # The file's unit is a two-hundredth; people measure in mm and g.
+    assert len({axis.get_ylim() for axis in axes}) == 1
+    assert "years" in axes[0].get_ylabel()
+    # The unit of the file is mm / 200 and g / 200.
     assert [axis.get_xlabel().split(" (")[1] for axis in axes] == ["mm)"] * 3 + ["g)"] * 4
     assert all(list(axis.lines[0].get_xdata()) == [0, 200, 400] for axis in axes)
 
@@ -250,5 +223,5 @@ def test_partial_dependence_has_a_panel_per_measurement_on_one_scale():
 def test_a_reliability_diagram_has_the_diagonal_and_a_curve_per_split():
     bins = np.array([[0.1, 0.2, 9], [0.9, 0.8, 9]])
     [axis] = reliability_diagram({"val": bins, "test": bins}, "rings").axes
-    assert {"perfect", "val", "test"} == set(legend(axis))
+    assert set(legend_texts(axis)) == {"perfect", "val", "test"}
     assert axis.get_xlim() == axis.get_ylim() == (0, 1)

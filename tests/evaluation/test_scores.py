@@ -9,13 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from abalone.evaluation import scores
-from abalone.evaluation.calibration import calibration_error, coverage, reliability
-from abalone.evaluation.scores import baseline, paired_bootstrap, predict, scores
+from abalone.evaluation.scores import PREDICTED_AT_ONCE, baseline, paired_bootstrap, predict, scores
 from abalone.settings import METRICS, SELECTION, UserError
 
 RINGS = np.array([9, 10, 12, 29])  # one young, three old
-DRAW = np.random.default_rng(0)
 
 
 def test_scores_of_a_classifier():
@@ -41,14 +38,19 @@ def test_scores_of_a_regressor():
     assert found == pytest.approx({"rmse": sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 50})
 
 
-def test_every_score_has_a_direction_and_selection_goes_by_one_of_them():
-    for task in ("classification", "regression"):
-        poor, good = (np.array(p, dtype=float) for p in ([0.9, 0.6, 0.4, 0.7], [0.1, 0.8, 0.9, 0.8]))
-        if task == "regression":
-            poor, good = RINGS + 3.0, RINGS + 1.0
-        worse, better = scores(task, RINGS, poor), scores(task, RINGS, good)
-        assert SELECTION[task] in better
-        assert all((better[name] > worse[name]) == METRICS[name].greater_is_better for name in better)
+@pytest.mark.parametrize(
+    "task, poor, good",
+    [
+        ("classification", np.array([0.9, 0.6, 0.4, 0.7]), np.array([0.1, 0.8, 0.9, 0.8])),
+        ("regression", RINGS + 3.0, RINGS + 1.0),
+    ],
+)
+def test_every_score_improves_in_the_direction_that_the_table_of_metrics_states(task, poor, good):
+    worse = scores(task, RINGS, poor)
+    better = scores(task, RINGS, good)
+    assert SELECTION[task] in better
+    for name in better:
+        assert (better[name] > worse[name]) == METRICS[name].greater_is_better, name
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -76,8 +78,8 @@ def test_the_baseline_of_a_regressor_is_the_training_mean():
     assert found == pytest.approx({"rmse": sqrt((1 + 9) / 2), "mae": 2.0, "r2": 1 - 10 / 8})
 
 
-class Fixed(nn.Module):
-    """Gives the first columns of its input as output."""
+class FirstColumns(nn.Module):
+    """Returns the first columns of its input."""
 
     def __init__(self, outputs: int):
         super().__init__()
@@ -87,78 +89,72 @@ class Fixed(nn.Module):
         return x[:, : self.outputs]
 
 
-@pytest.mark.parametrize("at_once", [65_536, 3])
-def test_predict_gives_the_probability_of_old_or_rings(monkeypatch, at_once):
-    monkeypatch.setattr(scores, "PREDICTED_AT_ONCE", at_once)
-    x = torch.tensor(DRAW.normal(size=(10, 10)), dtype=torch.float32, requires_grad=True)
+@pytest.mark.parametrize("rows_at_once", [PREDICTED_AT_ONCE, 3])
+def test_predict_returns_the_probability_of_old_or_rings(rows_at_once):
+    values = np.random.default_rng(0).normal(size=(10, 10))
+    x = torch.tensor(values, dtype=torch.float32, requires_grad=True)
     young, old = x.detach()[:, :2].double().numpy().T
-    probability, rings = predict(Fixed(2), x), predict(Fixed(1), x)
+    probability = predict(FirstColumns(2), x, rows_at_once)
+    rings = predict(FirstColumns(1), x, rows_at_once)
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(young - old)), rtol=1e-12)
     np.testing.assert_array_equal(rings, young)
-    assert probability.shape == rings.shape == (10,) and probability.dtype == rings.dtype == np.float64
+    assert probability.shape == rings.shape == (10,)
+    assert probability.dtype == rings.dtype == np.float64
 
 
 TASKS = pytest.mark.parametrize("task", ["classification", "regression"])
-ROWS = DRAW.integers(4, 16, 300)
+ROWS = np.random.default_rng(0).integers(4, 16, 300)
 
 
 def guess(task: str, noise: float, seed: int = 1) -> np.ndarray:
-    """Predictions for ``ROWS`` that are the worse, the more noise there is."""
+    """Predictions for ``ROWS``; the more noise, the worse."""
     errors = np.random.default_rng(seed).normal(0, noise, len(ROWS))
-    return ROWS + errors if task == "regression" else 1 / (1 + np.exp(-(np.where(ROWS >= 10, 1, -1) + errors)))
+    if task == "regression":
+        return ROWS + errors
+    logits = np.where(ROWS >= 10, 1, -1) + errors
+    return 1 / (1 + np.exp(-logits))
 
 
 @TASKS
-def test_bootstrap_is_negative_where_the_first_model_is_better(task):
-    good, poor, name = guess(task, 1), guess(task, 3), SELECTION[task]
+def test_the_bootstrap_is_negative_where_the_first_model_is_better(task):
+    good = guess(task, 1)
+    poor = guess(task, 3)
+    metric = SELECTION[task]
     difference, low, high = paired_bootstrap(task, ROWS, good, poor)
-    assert difference == pytest.approx(scores(task, ROWS, good)[name] - scores(task, ROWS, poor)[name])
+    assert difference == pytest.approx(scores(task, ROWS, good)[metric] - scores(task, ROWS, poor)[metric])
     assert low < difference < high < 0
     assert paired_bootstrap(task, ROWS, poor, good) == pytest.approx((-difference, -high, -low))
 
 
 @TASKS
-def test_bootstrap_of_models_that_are_equally_good_contains_zero(task):
-    one, other = guess(task, 1, seed=1), guess(task, 1, seed=2)
+def test_the_bootstrap_interval_of_equally_good_models_contains_zero(task):
+    one = guess(task, 1, seed=1)
+    other = guess(task, 1, seed=2)
     assert paired_bootstrap(task, ROWS, one, one) == (0, 0, 0)
     _, low, high = paired_bootstrap(task, ROWS, one, other)
     assert low < 0 < high
 
 
 @TASKS
-def test_bootstrap_is_the_same_each_time_and_depends_on_its_seed(task):
-    once, again, other = (
-        paired_bootstrap(task, ROWS, guess(task, 1), guess(task, 3), samples=200, seed=seed) for seed in (0, 0, 1)
-    )
-    assert once == again
-    assert once[0] == other[0] and once[1:] != other[1:]
+def test_the_bootstrap_is_reproducible_and_depends_on_its_seed(task):
+    def bootstrap(seed: int) -> tuple[float, float, float]:
+        return paired_bootstrap(task, ROWS, guess(task, 1), guess(task, 3), samples=200, seed=seed)
+
+    first = bootstrap(seed=0)
+    other = bootstrap(seed=1)
+    assert bootstrap(seed=0) == first
+    assert other[0] == first[0]
+    assert other[1:] != first[1:]
 
 
-def test_the_interval_is_as_wide_as_theory_says():
-    good, poor = guess("classification", 1), guess("classification", 3)
+def test_the_bootstrap_interval_is_as_wide_as_theory_says():
+    good = guess("classification", 1)
+    poor = guess("classification", 3)
     losses = [-np.log(np.where(ROWS >= 10, p, 1 - p)) for p in (good, poor)]
     error = (losses[0] - losses[1]).std(ddof=1) / sqrt(len(ROWS))  # of a mean paired difference
     _, low, high = paired_bootstrap("classification", ROWS, good, poor)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
-def test_certain_and_wrong_stays_finite():
+def test_the_bootstrap_of_certain_but_wrong_probabilities_is_finite():
     assert np.isfinite(paired_bootstrap("classification", RINGS, np.zeros(4), np.ones(4))).all()
-
-
-def test_calibration_of_two_bins_by_hand():
-    old, said = np.array([0, 1, 1, 1]), np.array([0.21, 0.29, 0.81, 0.89])
-    assert reliability(old, said) == pytest.approx(np.array([[0.25, 0.5, 2], [0.85, 1.0, 2]]))
-    assert calibration_error(old, said) == pytest.approx((0.25 + 0.15) / 2)
-    assert calibration_error(old, old.astype(float)) == 0, "certain and right; 1.0 has a bin"
-
-
-def test_calibrated_probabilities_have_a_small_error_and_overconfident_ones_a_large_one():
-    truth = DRAW.uniform(size=20_000)
-    old = (DRAW.uniform(size=20_000) < truth).astype(int)
-    assert calibration_error(old, truth) < 0.02
-    assert calibration_error(old, np.where(truth > 0.5, 1.0, 0.0)) > 0.2
-
-
-def test_coverage_counts_both_ends():
-    assert coverage(np.array([4, 5, 6, 7]), np.full(4, 5.0), np.full(4, 6.0)) == 0.5
