@@ -1,4 +1,4 @@
-"""TODO tracking.database"""
+"""The tracking store: create a new SQLite database safely, reach any store, place files beside a database."""
 
 from __future__ import annotations
 
@@ -9,32 +9,50 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 
+SQLITE = "sqlite:///"
+
 
 def prepare_database() -> None:
-    """Make the SQLite tracking database whole or not at all, so that several first starts at once do no harm.
+    """Create the SQLite tracking database if it does not exist yet; safe in several processes at once.
 
-    MLflow makes it table by table, and of two processes that do so at once one fails.
+    MLflow creates the tables one by one, and of two processes that do so at the same time one fails. The database is
+    therefore created under another name and linked into place when it is complete. Other stores, and SQLite URIs with
+    options or in memory, are left to MLflow.
     """
-    scheme, _, path = mlflow.get_tracking_uri().partition("sqlite:///")
-    if scheme or not path or set("?:") & set(path) or Path(path).exists():  # options, or in memory: left to MLflow
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(SQLITE):
+        return
+    path = uri.removeprefix(SQLITE)
+    if not path or "?" in path or ":" in path or Path(path).exists():
         return
     draft = Path(f"{path}.{os.getpid()}")
     try:
-        MlflowClient(f"sqlite:///{draft}").search_experiments()
-        with suppress(FileExistsError):
+        MlflowClient(f"{SQLITE}{draft}").search_experiments()
+        with suppress(FileExistsError):  # another process was faster
             os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def reach() -> None:
-    """Raise at once what MLflow raises where the tracking store cannot be reached."""
+    """Raise MLflow's own error now if the tracking store cannot be reached."""
     prepare_database()
     MlflowClient().search_experiments(max_results=1)
 
 
 def beside_database(name: str) -> Path:
-    """Where a file of ours belongs: in the folder of the SQLite tracking database, or else in the current one."""
+    """Path of a file in the folder of the SQLite tracking database, or in the current folder for any other store.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+
+    Returns
+    -------
+    Path
+    """
     uri = mlflow.get_tracking_uri()
-    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
-    return folder / name
+    if uri.startswith(SQLITE):
+        return Path(uri.removeprefix(SQLITE)).parent / name
+    return Path(name)

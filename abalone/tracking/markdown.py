@@ -1,4 +1,4 @@
-"""TODO tracking.markdown"""
+"""Markdown helpers for the pages that runs, models and experiments show."""
 
 from __future__ import annotations
 
@@ -6,12 +6,30 @@ from collections.abc import Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose source is aligned too, so that it reads in a terminal."""
-    widths = [max(len(str(line[i])) for line in (header, *rows)) for i in range(len(header))]
+    """Format a Markdown table with aligned columns, so that its source reads well in a terminal.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Column titles.
+    rows : sequence of sequence of str
+        One cell per column.
+
+    Returns
+    -------
+    str
+        Lines without a final newline.
+    """
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells)]
     rule = ["-" * width for width in widths]
-    lines = [" | ".join(str(cell).ljust(w) for cell, w in zip(line, widths)) for line in (header, rule, *rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+    lines = []
+    for row in (cells[0], rule, *cells[1:]):
+        padded = [cell.ljust(width) for cell, width in zip(row, widths)]
+        lines.append(f"| {' | '.join(padded)} |")
+    return "\n".join(lines)
 
 
 def format_score(value: float | None) -> str:
+    """Format a score with four decimals, or a dash if there is none."""
     return "–" if value is None else f"{value:.4f}"

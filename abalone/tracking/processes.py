@@ -1,4 +1,11 @@
-"""Which process works on a run: MLflow has no heartbeat, so tags tell, and whoever comes later looks if it lives."""
+"""Find runs whose process is gone.
+
+MLflow has no heartbeat, so a run whose process was killed outright stays RUNNING. Each run therefore has tags that
+identify its process, and the next run on the same machine marks as FAILED those whose process no longer exists.
+
+A PID alone does not identify a process: PIDs are reused, quickly so in containers. The tags also hold the host, the
+boot and the time at which the process started.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +16,82 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+UNKNOWN = "unknown"
+
 
 def process_tags() -> dict[str, str]:
-    """Which process this is, for the tags of a run."""
+    """Run tags that identify the current process.
+
+    Returns
+    -------
+    dict
+        ``process.host``, ``process.boot``, ``process.pid`` and ``process.started``.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "process.host": socket.gethostname(),
-        "process.boot": boot.read_text().strip() if boot.exists() else "unknown",
+        "process.boot": boot.read_text().strip() if boot.exists() else UNKNOWN,
         "process.pid": str(os.getpid()),
-        "process.started": _started(os.getpid()),
+        "process.started": _start_time(os.getpid()),
     }
 
 
-def close_orphans(experiment: str, own: str) -> None:
-    """Mark as FAILED the runs that a process of this machine left RUNNING when it was killed outright."""
+def close_orphans(experiment_id: str, own_run_id: str) -> None:
+    """Mark as FAILED the runs that a killed process of this machine left RUNNING.
+
+    Parameters
+    ----------
+    experiment_id : str
+        Experiment to search.
+    own_run_id : str
+        Run of the caller, which is left alone.
+    """
     client = MlflowClient()
     query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{socket.gethostname()}'"
-    for found in client.search_runs([experiment], query):
-        if found.info.run_id != own and not may_live(found.data.tags):
-            client.set_tag(found.info.run_id, "error", "the process was killed; marked by a later run")
-            client.set_terminated(found.info.run_id, "FAILED")
+    for run in client.search_runs([experiment_id], query):
+        if run.info.run_id != own_run_id and not may_live(run.data.tags):
+            client.set_tag(run.info.run_id, "error", "the process was killed; marked by a later run")
+            client.set_terminated(run.info.run_id, "FAILED")
 
 
 def may_live(tags: Mapping[str, str]) -> bool:
-    """Whether the process of these tags still runs, or is of another machine, where nobody can look from here."""
+    """Whether a process may still be running.
+
+    Parameters
+    ----------
+    tags : mapping
+        Tags of a run or trial, as ``process_tags`` wrote them.
+
+    Returns
+    -------
+    bool
+        False only for a process of this machine that no longer exists; processes of other machines cannot be checked.
+    """
     here = process_tags()
     if tags.get("process.host") != here["process.host"]:
         return True
-    pid, same_boot = int(tags["process.pid"]), tags.get("process.boot") == here["process.boot"]
-    return same_boot and _alive(pid) and _started(pid) in (tags.get("process.started", "unknown"), "unknown")
+    if tags.get("process.boot") != here["process.boot"]:
+        return False
+    pid = int(tags["process.pid"])
+    if not _exists(pid):
+        return False
+    return _start_time(pid) in (tags.get("process.started", UNKNOWN), UNKNOWN)
 
 
-def _started(pid: int) -> str:
-    """When a process began, in ticks since the boot: numbers of processes come again, in containers soon."""
+def _start_time(pid: int) -> str:
+    """Start time of a process in clock ticks since boot, or ``unknown``."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:  # no such file system, or a process that is hidden from this user
-        return "unknown"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # no /proc on this system, or a process that is hidden from this user
+        return UNKNOWN
+    return fields[19]  # field 22 of proc(5); these begin with field 3
 
 
-def _alive(pid: int) -> bool:
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # a process of another user
         return True
     return True

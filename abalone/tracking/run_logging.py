@@ -1,4 +1,4 @@
-"""TODO tracking.logging"""
+"""Write parameters, metrics, tags, files and data sets of a run, in as few calls to the tracking store as possible."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone.model.columns import RAW_COLUMNS
 
-PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")
-METRICS_PER_CALL = 1000
+PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
+METRICS_PER_CALL = 1000  # MLflow's limit
+DESCRIPTION_TAG = "mlflow.note.content"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Final scores, and the logged model that they belong to, if any."""
+    """Final scores of a run.
+
+    Parameters
+    ----------
+    values : mapping of name to value
+    model_id : str, optional
+        Logged model that the scores belong to.
+    """
 
     values: Mapping[str, float]
     model_id: str | None = None
@@ -46,16 +54,16 @@ def log_stage(
     run_id : str
         The run.
     params : mapping
-        Resolved settings; those that ``mlflow run`` wrote already are left as they are.
+        Resolved settings. Those that ``mlflow run`` has already logged keep the text that the user typed.
     curves : mapping of name to values
         One value per epoch, the first at step 1.
     final : sequence of Scores
-        Scores of the reported models. They stand one step after the last epoch, because MLflow's tables show a
-        metric's last value and some names (``accuracy/test``) are curves too.
+        Scores of the reported models. They are logged one step after the last epoch: MLflow's tables show the last
+        value of a metric, and some names (``accuracy/test``) are both a curve and a final score.
     tags : mapping
         More tags.
     """
-    log_batch(run_id, _unknown(run_id, params), curves, final, tags)
+    log_batch(run_id, _not_logged_yet(run_id, params), curves, final, tags)
 
 
 def log_batch(
@@ -65,20 +73,24 @@ def log_batch(
     final: Sequence[Scores] = (),
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write what ``log_stage`` takes, in one call, or in as few as MLflow's limit allows."""
+    """Write to a run in one call, or in as few as MLflow's limit on metrics allows.
+
+    The parameters are those of ``log_stage``, but ``params`` must not have been logged with another value.
+    """
     metrics = _metrics(curves or {}, final)
     client = MlflowClient()
     client.log_batch(
         run_id,
-        metrics[:METRICS_PER_CALL],
-        [Param(key, value) for key, value in (params or {}).items()],
-        [RunTag(key, value) for key, value in (tags or {}).items()],
+        metrics=metrics[:METRICS_PER_CALL],
+        params=[Param(key, value) for key, value in (params or {}).items()],
+        tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
     for start in range(METRICS_PER_CALL, len(metrics), METRICS_PER_CALL):
-        client.log_batch(run_id, metrics[start : start + METRICS_PER_CALL])
+        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
 def _metrics(curves: Mapping[str, Sequence[float]], final: Sequence[Scores]) -> list[Metric]:
+    """Curves by epoch, and the final scores one step after the longest curve."""
     now = int(time.time() * 1000)
     epochs = 0
     metrics = []
@@ -92,36 +104,60 @@ def _metrics(curves: Mapping[str, Sequence[float]], final: Sequence[Scores]) -> 
     return metrics
 
 
-def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Sequence[int]]) -> None:
-    """Name the data set as an input of the run, once for each part of the split (a digest of its own each)."""
-    schema = {"mlflow_colspec": [
-        {"type": "string" if name == "Sex" else "long" if name == "Rings" else "double", "name": name, "required": True}
-        for name in (*RAW_COLUMNS, "Rings")
-    ]}  # fmt: skip
-    inputs = [
-        DatasetInput(
-            DatasetEntity(
-                name=dataset.name,
-                digest=hashlib.sha256(dataset.sha256.encode() + rows.tobytes()).hexdigest()[:12],
-                source_type="local",
-                source=json.dumps({"uri": str(dataset.path)}),
-                schema=json.dumps(schema),
-                profile=json.dumps({"num_rows": len(rows)}),
-            ),
-            [InputTag("mlflow.data.context", context)],
+def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Any]) -> None:
+    """Log a data set as an input of a run, once for each part of its split.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    dataset : Dataset
+        A checked file, see ``abalone.data.reading``.
+    parts : mapping of str to ndarray, int64
+        Row numbers by the use of the part. Each part has a digest of its own.
+    """
+    columns = (*RAW_COLUMNS, "Rings")
+    schema = [{"type": _column_type(name), "name": name, "required": True} for name in columns]
+    inputs = []
+    for context, rows in parts.items():
+        entity = DatasetEntity(
+            name=dataset.name,
+            digest=hashlib.sha256(dataset.sha256.encode() + rows.tobytes()).hexdigest()[:12],
+            source_type="local",
+            source=json.dumps({"uri": str(dataset.path)}),
+            schema=json.dumps({"mlflow_colspec": schema}),
+            profile=json.dumps({"num_rows": len(rows)}),
         )
-        for context, rows in parts.items()
-    ]
+        inputs.append(DatasetInput(entity, [InputTag("mlflow.data.context", context)]))
     MlflowClient().log_inputs(run_id, inputs)
 
 
-def log_files(run_id: str, *, texts: Mapping[str, str], figures: Mapping[str, Any], tables: Mapping[str, Any]) -> dict:
-    """Store texts, figures (``.png``) and data frames (``.json``) in one upload.
+def _column_type(name: str) -> str:
+    """MLflow's name for the type of a column."""
+    if name == "Sex":
+        return "string"
+    if name == "Rings":
+        return "long"
+    return "double"
+
+
+def log_files(
+    run_id: str, *, texts: Mapping[str, str], figures: Mapping[str, Any], tables: Mapping[str, Any]
+) -> dict[str, str]:
+    """Store texts, figures and tables as artifacts of a run in one upload.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    texts : mapping of path to str
+    figures : mapping of path (``.png``) to Figure
+    tables : mapping of path (``.json``) to DataFrame
 
     Returns
     -------
     dict
-        The tag that makes the UI show the data frames as tables.
+        A tag for the run, with which the UI shows the tables as tables.
     """
     with TemporaryDirectory() as folder:
         for name in (*texts, *figures, *tables):
@@ -137,38 +173,51 @@ def log_files(run_id: str, *, texts: Mapping[str, str], figures: Mapping[str, An
 
 
 def environment_tags() -> dict[str, str]:
-    """Versions of what computes, and whether the work tree held uncommitted changes."""
+    """Run tags that record package versions, and whether the work tree had uncommitted changes.
+
+    Returns
+    -------
+    dict
+        ``packages``, and ``dirty``: true, false or unknown.
+    """
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return {"packages": packages, "dirty": _is_dirty()}
+
+
+def _is_dirty() -> str:
     git = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain"]
     try:
         status = subprocess.run(git, capture_output=True, text=True, timeout=10)
-        dirty = str(bool(status.stdout.strip())).lower() if status.returncode == 0 else "unknown"
     except (OSError, subprocess.TimeoutExpired):
-        dirty = "unknown"
-    return {"packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES), "dirty": dirty}
+        return "unknown"
+    if status.returncode != 0:
+        return "unknown"
+    return "true" if status.stdout.strip() else "false"
 
 
 def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
-    """Set several tags in one call."""
+    """Set several tags of a run in one call."""
     MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def log_params(run_id: str, params: Mapping[str, Any]) -> None:
-    """Parameters of a run; those that ``mlflow run`` wrote already are left as they are."""
-    log_batch(run_id, _unknown(run_id, params))
+    """Log parameters of a run, except those that ``mlflow run`` has already logged."""
+    log_batch(run_id, _not_logged_yet(run_id, params))
 
 
-def _unknown(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
-    known = MlflowClient().get_run(run_id).data.params
-    return {key: str(value) for key, value in params.items() if key not in known}
+def _not_logged_yet(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters that the run does not have: MLflow refuses a second value, even the same number spelled otherwise."""
+    logged = MlflowClient().get_run(run_id).data.params
+    return {key: str(value) for key, value in params.items() if key not in logged}
 
 
 def describe_experiment(run_id: str, text: str) -> None:
-    """Set the description of the experiment that a run is filed in."""
+    """Set the description of the experiment that a run belongs to."""
     client = MlflowClient()
-    client.set_experiment_tag(client.get_run(run_id).info.experiment_id, "mlflow.note.content", text)
+    client.set_experiment_tag(client.get_run(run_id).info.experiment_id, DESCRIPTION_TAG, text)
 
 
 def add_note(run_id: str, text: str) -> None:
-    """Continue the description of a run."""
-    note = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content", "")
-    log_tags(run_id, {"mlflow.note.content": f"{note}\n\n{text}".strip()})
+    """Append a paragraph to the description of a run."""
+    description = MlflowClient().get_run(run_id).data.tags.get(DESCRIPTION_TAG, "")
+    log_tags(run_id, {DESCRIPTION_TAG: f"{description}\n\n{text}".strip()})

@@ -1,4 +1,4 @@
-"""TODO tracking.runs"""
+"""Open and end runs, find earlier ones, and say how to browse them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from abalone.tracking.database import prepare_database
 from abalone.tracking.processes import close_orphans, process_tags
@@ -19,6 +19,9 @@ from abalone.tracking.signals import defer_signals
 from abalone.tracking.views import LEADERBOARDS, offer_leaderboards
 
 EXPERIMENT_NAME = "abalone"
+UI_ADDRESS = "http://127.0.0.1:5000"  # where `mlflow ui` listens by default
+MODEL_TRAINING_UI = "?workflowType=machine_learning"  # without it, the UI opens in its GenAI mode
+MAX_ERROR_LENGTH = 5000  # characters; MLflow's limit for a tag is 8000
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,14 @@ class RunOptions:
 def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOptions = RunOptions()) -> Iterator[str]:
     """Open a run, or resume the one that ``mlflow run`` opened, and end it with its real status.
 
-    An interruption ends it KILLED, any other exception FAILED, with the message as the tag ``error``.
+    An interruption ends it KILLED, any other exception FAILED, with the message in the tag ``error``.
 
     Parameters
     ----------
     name : str
-        Name of a run that the user gave none.
+        Name of the run if the user gave none.
     tags : mapping, optional
-        Tags to set at once, so that a run is known even if it ends badly.
+        Tags to set at once, so that a run that fails has them too.
     options : RunOptions
         Where the run is filed.
 
@@ -74,55 +77,97 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
             raise
         except BaseException as error:
             with defer_signals():
-                mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
+                mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
             raise
 
 
 def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.ActiveRun:
     run_name = options.run_name or name
     if options.nested:
-        # Left to itself, MLflow files a nested run where the environment says, not where its parent is.
+        # A nested run belongs where its parent is; MLflow would file it in the experiment of the environment.
         experiment_id = mlflow.active_run().info.experiment_id
         return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, nested=True, tags=tags)
-    if "MLFLOW_RUN_ID" in os.environ:
-        if options.run_name or _is_unnamed(os.environ["MLFLOW_RUN_ID"]):
+    if "MLFLOW_RUN_ID" in os.environ:  # start_run() resumes it
+        if options.run_name or _has_generated_name(os.environ["MLFLOW_RUN_ID"]):
             tags["mlflow.runName"] = run_name
         return mlflow.start_run(tags=tags)
     return mlflow.start_run(run_name=run_name, experiment_id=_experiment_id(options.experiment_name), tags=tags)
 
 
-def find_stage(run_id: str, stage: str, split: str) -> list[Any]:
-    """The newest 20 finished runs of ``stage`` on the same split, in the experiment of ``run_id``; last one first."""
-    client = MlflowClient()
-    experiment = client.get_run(run_id).info.experiment_id
-    query = f"tags.stage = '{stage}' and tags.split = '{split}' and attributes.status = 'FINISHED'"
-    return client.search_runs([experiment], query, max_results=20, order_by=["attributes.start_time DESC"])
-
-
-def how_to_browse(run_id: str) -> str:
-    """The command that opens the UI on the store in use, and the addresses of a run and of the leaderboards there."""
-    uri, mlflow_command = mlflow.get_tracking_uri(), Path(sys.executable).with_name("mlflow")
-    served = uri.startswith(("http://", "https://"))
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
-    command = "" if served else f"  {mlflow_command} ui --backend-store-uri {uri}\n"
-    runs = f"{uri if served else 'http://127.0.0.1:5000'}/#/experiments/"
-    runs += f"{MlflowClient().get_run(run_id).info.experiment_id}/runs"
-    mode = "?workflowType=machine_learning"
-    boards = "\n".join(f"  {runs}{mode}&viewStateShareKey={name}" for name in LEADERBOARDS.values())
-    return f"Browse:\n{command}This run:\n  {runs}/{run_id}{mode}\nAll runs, the best first:\n{boards}"
-
-
 def _experiment_id(name: str | None) -> str:
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
-    # The returned id is used, never the active experiment: several first starts at once race over the latter.
-    return mlflow.set_experiment(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME).experiment_id
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
+    # Use the id returned, not the active experiment: when several processes create the experiment at the same time,
+    # the active one may be Default.
+    return mlflow.set_experiment(name).experiment_id
 
 
-def _is_unnamed(run_id: str) -> bool:
-    """Whether MLflow made up the run's name (like ``gaudy-dolphin-797``), so that it is nobody's wish."""
+def _has_generated_name(run_id: str) -> bool:
+    """Whether MLflow generated the run's name, such as ``gaudy-dolphin-797``.
+
+    ``mlflow run`` does so unless its user gives a name. MLflow records no difference, so the name is recognised by
+    MLflow's own lists of words: a private import, which a test guards.
+    """
     from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
     words = MlflowClient().get_run(run_id).info.run_name.split("-")
     return len(words) == 3 and words[0] in _GENERATOR_PREDICATES and words[1] in _GENERATOR_NOUNS
+
+
+def find_stage(run_id: str, stage: str, split: str) -> list[Run]:
+    """Find earlier runs of a stage on the same split.
+
+    Parameters
+    ----------
+    run_id : str
+        Run in whose experiment to search.
+    stage : str
+        Name of the stage.
+    split : str
+        Fingerprint of the split.
+
+    Returns
+    -------
+    list of Run
+        The newest 20 finished runs, the newest first.
+    """
+    client = MlflowClient()
+    experiment_id = client.get_run(run_id).info.experiment_id
+    query = f"tags.stage = '{stage}' and tags.split = '{split}' and attributes.status = 'FINISHED'"
+    return client.search_runs([experiment_id], query, max_results=20, order_by=["attributes.start_time DESC"])
+
+
+def how_to_browse(run_id: str) -> str:
+    """Say how to look at a run and at the leaderboards of its experiment.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+
+    Returns
+    -------
+    str
+        The command that opens the UI on the current store, unless that is a server, and the addresses there.
+    """
+    uri = mlflow.get_tracking_uri()
+    lines = ["Browse:"]
+    if uri.startswith(("http://", "https://")):
+        server = uri
+    else:
+        server = UI_ADDRESS
+        program = Path(sys.executable).with_name("mlflow")
+        lines.append(f"  {program} ui --backend-store-uri {_absolute(uri)}")
+    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
+    runs = f"{server}/#/experiments/{experiment_id}/runs"
+    lines += ["This run:", f"  {runs}/{run_id}{MODEL_TRAINING_UI}", "All runs, the best first:"]
+    lines += [f"  {runs}{MODEL_TRAINING_UI}&viewStateShareKey={name}" for name in LEADERBOARDS.values()]
+    return "\n".join(lines)
+
+
+def _absolute(uri: str) -> str:
+    """The same store for a process in another folder: a relative SQLite path made absolute."""
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
+    return uri

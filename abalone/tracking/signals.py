@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin, kept waiting while something is written."""
+"""Defer SIGINT, SIGTERM and SIGHUP during writes, so that no signal leaves something half written."""
 
 from __future__ import annotations
 
@@ -9,44 +9,57 @@ from contextlib import contextmanager
 from typing import Any
 
 SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-PATIENCE = 2  # signals that wait; with one more the user means it
+MAX_DEFERRED = 2  # Ctrl-C on `mlflow run` sends two: SIGINT, and SIGTERM right after it
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Let no signal break off what is in between; the first that came is heard at the end.
+    """Defer signals until the end of the block, then raise the first one that arrived.
 
-    Ignored ones stay ignored. ``mlflow run`` sends a SIGTERM right after the SIGINT of Ctrl-C, so two may come.
+    One signal more than ``MAX_DEFERRED`` takes effect at once. Ignored signals stay ignored. In other threads than
+    the main one this does nothing, since Python handles signals in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # which never gets any
+        yield
         return
-    numbers = [getattr(signal, name) for name in SIGNAL_NAMES if hasattr(signal, name)]
-    before = {n: handler for n in numbers if (handler := signal.getsignal(n)) not in (None, signal.SIG_IGN)}
-    came: list[int] = []
-    held = True
+    handlers = _handlers()
+    received: list[int] = []
+    deferring = True
 
-    def collect(number: int, frame: Any) -> None:
-        came.append(number)
-        if not held or len(came) > PATIENCE:
-            signal.signal(number, before[number])
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        if not deferring or len(received) > MAX_DEFERRED:
+            signal.signal(number, handlers[number])
             signal.raise_signal(number)
 
     try:
-        for number in before:
-            signal.signal(number, collect)
+        for number in handlers:
+            signal.signal(number, receive)
         yield
     finally:
-        held = False  # one that comes from here on is passed on at once
-        for number, handler in before.items():
+        deferring = False  # a signal that arrives while the handlers are being restored takes effect at once
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
+
+
+def _handlers() -> dict[int, Any]:
+    """Current handlers of the signals to defer, without those that are ignored or not set by Python."""
+    handlers = {}
+    for name in SIGNAL_NAMES:
+        number = getattr(signal, name, None)  # SIGHUP does not exist on Windows
+        if number is None:
+            continue
+        handler = signal.getsignal(number)
+        if handler not in (None, signal.SIG_IGN):
+            handlers[number] = handler
+    return handlers
 
 
 @contextmanager
 def ignore_ctrl_c() -> Iterator[None]:
-    """Let a process that is started in between ignore Ctrl-C until it says otherwise."""
+    """Ignore Ctrl-C within the block; processes started there inherit this until they set a handler of their own."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The leaderboards that the UI offers: what they ask for exists, and selects and sorts as promotion does."""
+"""Leaderboards: what they ask for exists, and they select and sort as promotion does."""
 
 from __future__ import annotations
 
@@ -6,42 +6,51 @@ import base64
 import json
 import zlib
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
 from abalone.settings import load_settings
 from abalone.stages.stage import run_stage
-from abalone.tracking.views import LEADERBOARDS, TAG, leaderboards
+from abalone.tracking.views import LEADERBOARDS, VIEW_TAG_PREFIX, offer_leaderboards
 
 
-def state(text: str) -> dict:
-    kind, packed = json.loads(text)["state"].split(";")
+def leaderboard(experiment_id: str, task: str) -> dict:
+    """The state of a task's view, decoded from the tag in which MLflow keeps it."""
+    tag = MlflowClient().get_experiment(experiment_id).tags[VIEW_TAG_PREFIX + LEADERBOARDS[task]]
+    kind, packed = json.loads(tag)["state"].split(";")
     assert kind == "deflate"
     return json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
 @pytest.mark.parametrize("stage, metric", [("classify", "log_loss"), ("regress", "rmse")])
-def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_what_they_hold(store, stage, metric):
+def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_columns_that_they_have(store, stage, metric):
+    run_ids = {}
     for name in ("classify", "regress"):
-        run_id = run_stage(name, load_settings(name, {"epochs": 1})).run_id
-        if name == stage:
-            wanted = run_id
+        run_ids[name] = run_stage(name, load_settings(name, {"epochs": 1})).run_id
     client = MlflowClient()
-    [experiment] = client.search_experiments(filter_string="name = 'abalone'")
-    board = state(experiment.tags[TAG + LEADERBOARDS[load_settings(stage).task]])
-    assert board["orderByKey"] == f"metrics.`{metric}/val`" and board["orderByAsc"] is True
-    order = [f"{board['orderByKey']} {'ASC' if board['orderByAsc'] else 'DESC'}"]
-    [found] = client.search_runs([experiment.experiment_id], board["searchFilter"], order_by=order)
-    assert found.info.run_id == wanted
-    held = {f"metrics.`{key}`" for key in found.data.metrics} | {f"params.`{key}`" for key in found.data.params}
-    assert set(board["selectedColumns"]) - {"attributes.`Models`"} <= held
+    experiment_id = client.get_experiment_by_name("abalone").experiment_id
+    board = leaderboard(experiment_id, load_settings(stage).task)
+    assert board["orderByKey"] == f"metrics.`{metric}/val`"
+    assert board["orderByAsc"] is True
+    order = [f"{board['orderByKey']} ASC"]
+    [found] = client.search_runs([experiment_id], board["searchFilter"], order_by=order)
+    assert found.info.run_id == run_ids[stage]
+    logged = {f"metrics.`{key}`" for key in found.data.metrics} | {f"params.`{key}`" for key in found.data.params}
+    assert set(board["selectedColumns"]) - {"attributes.`Models`"} <= logged
 
 
-def test_trials_and_what_has_not_ended_well_are_not_on_a_leaderboard(store):
+def test_trials_and_runs_that_failed_are_not_on_a_leaderboard(store):
     client = MlflowClient()
+    experiment_id = mlflow.set_experiment("abalone").experiment_id
+    run_ids = []
     for stage, status in (("trial", "FINISHED"), ("encode", "FAILED"), ("encode", "FINISHED")):
-        run = client.create_run("0", tags={"stage": stage})
+        run = client.create_run(experiment_id, tags={"stage": stage})
         client.log_metric(run.info.run_id, "log_loss/val", 0.5)
         client.set_terminated(run.info.run_id, status)
-    board = state(leaderboards(0)[TAG + "classifiers"])
-    assert [found.info.run_id for found in client.search_runs(["0"], board["searchFilter"])] == [run.info.run_id]
+        run_ids.append(run.info.run_id)
+    offer_leaderboards(experiment_id)
+    board = leaderboard(experiment_id, "classification")
+    assert LEADERBOARDS["classification"] == "classifiers"
+    found = client.search_runs([experiment_id], board["searchFilter"])
+    assert [run.info.run_id for run in found] == run_ids[-1:]

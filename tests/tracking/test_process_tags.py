@@ -1,0 +1,52 @@
+"""Which processes count as dead, and what happens to the runs that they left behind."""
+
+from __future__ import annotations
+
+import subprocess
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from abalone.tracking.processes import close_orphans, may_live, process_tags
+
+
+@pytest.fixture
+def dead_pid() -> str:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return str(process.pid)
+
+
+def test_this_process_is_alive():
+    assert may_live(process_tags())
+
+
+def test_a_process_that_ended_is_dead(dead_pid):
+    assert not may_live({**process_tags(), "process.pid": dead_pid})
+
+
+def test_an_earlier_process_with_the_same_pid_is_dead():
+    assert not may_live({**process_tags(), "process.started": "1"})
+
+
+def test_a_process_of_an_earlier_boot_is_dead():
+    assert not may_live({**process_tags(), "process.boot": "another"})
+
+
+def test_a_process_of_another_machine_cannot_be_checked(dead_pid):
+    assert may_live({**process_tags(), "process.host": "another", "process.pid": dead_pid})
+
+
+def test_orphans_are_marked_failed_and_other_runs_are_left_alone(store, dead_pid):
+    client = MlflowClient()
+    experiment_id = mlflow.set_experiment("abalone").experiment_id
+    dead = {**process_tags(), "process.pid": dead_pid}
+    orphan = client.create_run(experiment_id, tags=dead).info.run_id
+    own = client.create_run(experiment_id, tags=dead).info.run_id
+    alive = client.create_run(experiment_id, tags=process_tags()).info.run_id
+    untagged = client.create_run(experiment_id).info.run_id
+    close_orphans(experiment_id, own)
+    status = {run.info.run_id: run.info.status for run in client.search_runs([experiment_id])}
+    assert status == {orphan: "FAILED", own: "RUNNING", alive: "RUNNING", untagged: "RUNNING"}
+    assert "process was killed" in client.get_run(orphan).data.tags["error"]
