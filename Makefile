@@ -23,18 +23,18 @@ lint: $(VENV)/.installed-test ## check style only
 	ruff check .
 	ruff format --check .
 
-format: $(VENV)/.installed-test ## put the code into the project's style
+format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
 	ruff format .
 
-bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a table and JSON
+bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print tables and JSON
 	python -m benchmarks.bench_training
 	python -m benchmarks.bench_run
 	python -m benchmarks.bench_population
 	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
 
-bench-quality: $(VENV)/.installed-quality ## hold rings against tuned peers and write docs/results.md
+bench-quality: $(VENV)/.installed-quality ## compare rings with tuned peers and write docs/results.md
 	python -m benchmarks.bench_quality
 
 clean: ## delete the environment and caches, never runs or models
@@ -42,7 +42,7 @@ clean: ## delete the environment and caches, never runs or models
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 mlflow.db: | $(VENV)/.installed
-	python -c 'from abalone.tracking import prepare_database; prepare_database()'
+	python -c 'from abalone.tracking.database import prepare_database; prepare_database()'
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'
