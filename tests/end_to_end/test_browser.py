@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def ui(store: str) -> Iterator[str]:
             assert server.poll() is None and time.monotonic() < deadline, "the UI did not start"
         yield f"http://127.0.0.1:{port}/"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself, and the assertion above says so
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
 
 

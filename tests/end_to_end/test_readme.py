@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,8 @@ def server(command: str, port: int, folder: Path) -> Iterator[None]:
             assert process.poll() is None and time.monotonic() < deadline, f"{command} does not listen on {port}"
         yield
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself, and the assertion above says so
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
