@@ -23,18 +23,18 @@ lint: $(VENV)/.installed-test ## check style only
 	ruff check .
 	ruff format --check .
 
-format: $(VENV)/.installed-test ## put the code into the project's style
+format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
 	ruff format .
 
-bench: $(VENV)/.installed ## measure speed against the guide's loop; prints a table and JSON
+bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print tables and JSON
 	python -m benchmarks.bench_training
 	python -m benchmarks.bench_run
 	python -m benchmarks.bench_population
 	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
 
-bench-quality: $(VENV)/.installed-quality ## hold rings against tuned peers and write docs/results.md
+bench-quality: $(VENV)/.installed-quality ## compare rings with tuned peers and write docs/results.md
 	python -m benchmarks.bench_quality
 
 clean: ## delete the environment and caches, never runs or models

@@ -1,6 +1,6 @@
-"""``rings`` beside tuned peers and the guide's stages, on the same splits; the tables of ``docs/results.md``.
+"""``rings`` compared with tuned peers and with the guide's stages on the same splits: writes ``docs/results.md``.
 
-``make bench-quality`` writes that file. It needs the extra ``quality``.
+Run ``make bench-quality``. Needs the extra ``quality``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from threadpoolctl import threadpool_limits
 
 from abalone.claims.claims import measure_stages, train_stages
 from abalone.claims.pages import CLAIMS_HEADER, claims_table, explanation
-from abalone.claims.verdicts import findings, interval
+from abalone.claims.verdicts import Finding, findings, interval
+from abalone.data.loading import LoadedData, load_data
 from abalone.data.reading import read
-from abalone.data.splitting import Split, split
+from abalone.data.splitting import split
 from abalone.evaluation.scores import predict, scores
-from abalone.model.features import Derive, encode
-from abalone.settings import METRICS, SELECTION, STAGES, load_settings
+from abalone.model.features import Derive
+from abalone.settings import METRICS, SELECTION, STAGES, TASKS, load_settings
 from abalone.tracking.markdown import markdown_table
 from abalone.training.fit import fit
 from abalone.training.ring_ensemble import answers, fit_rings
@@ -31,138 +33,236 @@ from abalone.training.torch_setup import cpu_settings
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 COMMAND = "make bench-quality"
 SHOWN = {"classification": ("log_loss", "roc_auc", "accuracy"), "regression": ("rmse", "mae")}
-UNITS = {
-    "log_loss": "log loss (nats)",
-    "roc_auc": "AUC",
-    "accuracy": "accuracy",
-    "rmse": "RMSE (rings)",
-    "mae": "MAE (rings)",
-}
 OURS = "rings"
-MARKS = {"rings is better": "", "inside the noise": " ≈", "rings is worse": " †"}  # at a score
-GUIDE = {task: [stage for stage in STAGES if load_settings(stage).task == task] for task in SHOWN}
+BETTER = "rings is better"
+WORSE = "rings is worse"
+NOISE = "within the noise"
+MARKS = {BETTER: "", NOISE: " ≈", WORSE: " †"}  # after a score
+BOOSTING_ROUNDS = 2000
 
-Scores = Mapping[str, Mapping[str, np.ndarray]]  # model, metric or cpu: [S]
+Scores = Mapping[str, Mapping[str, np.ndarray]]  # by model, then by metric or "cpu": [S]
+INTRODUCTION = """Scores on the test half, mean ± sd over the splits of seeds 0 to {last}. Every model except the
+guide's stages gets the same features, derived from all ten columns. Each peer is tuned on the validation rows of every
+split (three to five settings; early stopping for boosting rounds) and refitted on training and validation rows. `rings`
+is fitted on the same rows with its default settings; the guide's stages run as the guide defines them. *Advantage* is
+how much better `rings` scores on the same splits, with the 95 % interval of Nadeau and Bengio (2003), which allows for
+splits that share rows; *wins* counts the splits on which it is better. Advantage, wins and verdict use log loss for
+classification and RMSE for regression. The other scores are judged the same way: ≈ marks a difference within the noise,
+† a score on which `rings` is worse; on unmarked scores `rings` is better. CPU seconds are for one split on one thread,
+tuning included; one fit of `rings` serves both tasks."""
 
 
 def compare(seeds: int = 10) -> dict[str, Scores]:
-    """Fit everything on the splits of seeds 0 to S - 1.
+    """Fit every model on the splits of seeds 0 to S - 1.
+
+    Parameters
+    ----------
+    seeds : int, S
+        Number of splits.
 
     Returns
     -------
     dict of task to dict of model to dict
-        Scores on the test half [S], and ``cpu``, seconds of one split with all tuning [S].
+        Scores on the test half [S], and ``cpu``, the seconds that one split took, tuning included [S].
     """
-    dataset = read()
-    x, rings = encode(dataset.frame), dataset.frame["Rings"].to_numpy()
-    found: dict = {task: {} for task in SHOWN}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {task: {} for task in TASKS}
     for seed in range(seeds):
-        rows = split(dataset, seed)
-        for task, name, said, cpu in one_split(x, rings, rows, seed):
-            for key, value in {**scores(task, rings[rows.test], said), "cpu": cpu}.items():
-                found[task].setdefault(name, {}).setdefault(key, []).append(value)
+        data = load_data("uci", seed)
+        rings = data.rings[data.split.test]
+        for task, name, predicted, cpu in one_split(data, seed):
+            measured = found[task].setdefault(name, {"cpu": []})
+            measured["cpu"].append(cpu)
+            for metric, value in scores(task, rings, predicted).items():
+                measured.setdefault(metric, []).append(value)
         print(f"split {seed} done", flush=True)
     return {
-        task: {name: {key: np.array(values) for key, values in of.items()} for name, of in models.items()}
+        task: {name: {key: np.array(values) for key, values in measured.items()} for name, measured in models.items()}
         for task, models in found.items()
     }
 
 
-def one_split(x: torch.Tensor, rings: np.ndarray, rows: Split, seed: int) -> Iterator[tuple]:
-    """Task, model, its predictions of the test rows, CPU seconds; of all models."""
+def one_split(
+    data: LoadedData,
+    seed: int,
+    overrides: Mapping[str, Any] | None = None,
+    boosting_rounds: int = BOOSTING_ROUNDS,
+) -> Iterator[tuple[str, str, np.ndarray, float]]:
+    """Fit every model on one split.
+
+    Parameters
+    ----------
+    data : LoadedData
+        Rows and split.
+    seed : int
+        Seed of every model.
+    overrides : mapping, optional
+        Settings of ``rings`` and the stages that differ from their files.
+    boosting_rounds : int
+        Upper limit for CatBoost and LightGBM.
+
+    Yields
+    ------
+    task, model : str
+    predicted : ndarray
+        P(Old) or rings of the test rows.
+    cpu : float
+        CPU seconds of tuning and fitting.
+    """
     from benchmarks.peers import PEERS, fit_peer
 
-    ours, cpu = _timed(fit_rings, load_settings(OURS, {"seed": seed}), x, rings, np.concatenate([rows.train, rows.val]))
-    said = answers(ours[0], x[rows.test])
-    yield "classification", OURS, said["probability_old"], cpu
-    yield "regression", OURS, said["predicted_rings"], cpu
-    *parts, test = _prepared(x, rings, rows)
-    for task, stages in GUIDE.items():
+    given = {**(overrides or {}), "seed": seed}
+    rows = data.split
+    known = np.concatenate([rows.train, rows.val])
+    (distribution, _), cpu = _timed(fit_rings, load_settings(OURS, given), data.x, data.rings, known)
+    answer = answers(distribution, data.x[rows.test])
+    yield "classification", OURS, answer["probability_old"], cpu
+    yield "regression", OURS, answer["predicted_rings"], cpu
+
+    inputs = _derive(data)
+    for task in TASKS:
         for name in PEERS:
-            model, cpu = _timed(fit_peer, name, task, *parts, seed)
-            yield task, name, model(test), cpu
-        for stage in stages:
-            (model, _), cpu = _timed(fit, load_settings(stage, {"seed": seed}), x, rings, rows)
-            yield task, f"`{stage}`", predict(model, x[rows.test]), cpu
+            model, cpu = _timed(fit_peer, name, task, inputs.train, inputs.val, inputs.both, seed, boosting_rounds)
+            yield task, name, model(inputs.test), cpu
+        for stage in STAGES:
+            settings = load_settings(stage, given)
+            if settings.task == task:
+                (model, _), cpu = _timed(fit, settings, data.x, data.rings, rows)
+                yield task, f"`{stage}`", predict(model, data.x[rows.test]), cpu
 
 
-def _prepared(x, rings, rows: Split):
-    """Train, validation, both, and test inputs, as ``rings`` derives them; the first two by the training rows alone."""
+@dataclass(frozen=True)
+class PeerInputs:
+    """What the peers see: the features of ``rings``, [n, 28], with rings [n] where a peer may know them.
+
+    Parameters
+    ----------
+    train, val
+        Standardised by the training rows.
+    both
+        Training and validation rows, standardised by themselves.
+    test
+        Inputs alone, standardised as ``both``.
+    """
+
+    train: tuple[np.ndarray, np.ndarray]
+    val: tuple[np.ndarray, np.ndarray]
+    both: tuple[np.ndarray, np.ndarray]
+    test: np.ndarray
+
+
+def _derive(data: LoadedData) -> PeerInputs:
+    x = data.x
+    rings = data.rings
+    rows = data.split
     known = np.concatenate([rows.train, rows.val])
     with cpu_settings():
-        first, again = Derive().fit(x[rows.train]), Derive().fit(x[known])
-        train_stages, val = ((first(x[part]).numpy(), rings[part]) for part in (rows.train, rows.val))
-        return train_stages, val, (again(x[known]).numpy(), rings[known]), again(x[rows.test]).numpy()
+        for_tuning = Derive().fit(x[rows.train])
+        for_refit = Derive().fit(x[known])
+        return PeerInputs(
+            train=(for_tuning(x[rows.train]).numpy(), rings[rows.train]),
+            val=(for_tuning(x[rows.val]).numpy(), rings[rows.val]),
+            both=(for_refit(x[known]).numpy(), rings[known]),
+            test=for_refit(x[rows.test]).numpy(),
+        )
 
 
 def _timed(work: Callable, *arguments: Any) -> tuple[Any, float]:
+    """What ``work`` returns, and its CPU seconds."""
     start = time.process_time()
-    done = work(*arguments)
-    return done, time.process_time() - start
+    result = work(*arguments)
+    return result, time.process_time() - start
 
 
-def advantage(metric: str, ours: np.ndarray, theirs: np.ndarray, test_to_train: float) -> tuple[np.ndarray, str, str]:
-    """How much better ``rings`` is by ``metric``: on each split [S], the mean with its interval, and the verdict.
+@dataclass(frozen=True)
+class Advantage:
+    """How much better ``rings`` is by one metric.
 
-    The interval is Nadeau and Bengio's; a difference whose interval holds 0 is called inside the noise.
+    Parameters
+    ----------
+    gains : ndarray [S]
+        Of each split; above 0 where ``rings`` is better.
+    text : str
+        Mean and interval.
+    verdict : str
+        Key of ``MARKS``.
     """
-    gain = ours - theirs if METRICS[metric].greater_is_better else theirs - ours
-    low, high = interval(gain, 1 / len(gain) + test_to_train)
-    verdict = "rings is better" if low > 0 else "rings is worse" if high < 0 else "inside the noise"
-    return gain, f"{gain.mean():+.4f} ({low:+.4f} to {high:+.4f})", verdict
+
+    gains: np.ndarray
+    text: str
+    verdict: str
+
+
+def advantage(metric: str, ours: np.ndarray, theirs: np.ndarray, test_to_train: float) -> Advantage:
+    """Compare scores on the same splits, [S] each; a difference whose interval contains 0 is within the noise.
+
+    The interval is that of Nadeau and Bengio; ``test_to_train`` is the number of test rows per training row.
+    """
+    gains = ours - theirs
+    if not METRICS[metric].greater_is_better:
+        gains = -gains
+    low, high = interval(gains, 1 / len(gains) + test_to_train)
+    if low > 0:
+        verdict = BETTER
+    elif high < 0:
+        verdict = WORSE
+    else:
+        verdict = NOISE
+    return Advantage(gains, f"{gains.mean():+.4f} ({low:+.4f} to {high:+.4f})", verdict)
 
 
 def summary(task: str, found: Scores, test_to_train: float) -> list[tuple[str, ...]]:
-    """One row per model, best first: mean and sd of each score, marked, and how ``rings`` compares by the first one."""
+    """One row per model, the best first: mean ± sd of each score, marked, and the comparison with ``rings``."""
     metric = SELECTION[task]
-    sign = -1 if METRICS[metric].greater_is_better else 1
+    names = sorted(found, key=lambda name: found[name][metric].mean(), reverse=METRICS[metric].greater_is_better)
     rows = []
-    for name in sorted(found, key=lambda name: sign * found[name][metric].mean()):
-        of = found[name]
-        cells = {key: f"{of[key].mean():.4f} ± {of[key].std(ddof=1):.4f}" for key in SHOWN[task]}
-        compared = ("", "", "")
-        if name != OURS:
-            against = {key: advantage(key, found[OURS][key], of[key], test_to_train) for key in SHOWN[task]}
-            cells = {key: cell + MARKS[against[key][-1]] for key, cell in cells.items()}
-            gain, told, verdict = against[metric]
-            compared = (told, f"{(gain > 0).sum()} of {len(gain)}", verdict)
-        rows.append((f"**{name}**" if name == OURS else name, *cells.values(), *compared, f"{of['cpu'].mean():.1f}"))
+    for name in names:
+        measured = found[name]
+        cells = {key: f"{measured[key].mean():.4f} ± {measured[key].std(ddof=1):.4f}" for key in SHOWN[task]}
+        cpu = f"{measured['cpu'].mean():.1f}"
+        if name == OURS:
+            rows.append((f"**{name}**", *cells.values(), "", "", "", cpu))
+            continue
+        against = {key: advantage(key, found[OURS][key], measured[key], test_to_train) for key in SHOWN[task]}
+        for key, compared in against.items():
+            cells[key] += MARKS[compared.verdict]
+        gains = against[metric].gains
+        wins = f"{(gains > 0).sum()} of {len(gains)}"
+        rows.append((name, *cells.values(), against[metric].text, wins, against[metric].verdict, cpu))
     return rows
 
 
-def page(found: Mapping[str, Scores], claims: Sequence, test_to_train: float) -> str:
+def page(found: Mapping[str, Scores], claims: Sequence[Finding], test_to_train: float) -> str:
     """The whole of ``docs/results.md``."""
-    seeds = len(next(iter(found["classification"].values()))["cpu"])
+    seeds = len(found["classification"][OURS]["cpu"])
     parts = [
         "# Results",
         f"Written by `{COMMAND}` on {datetime.date.today().isoformat()}; do not edit.",
-        "## `rings` beside its peers",
-        f"Test half, mean ± sd over the splits of seeds 0 to {seeds - 1}. All models but the guide's stages see the "
-        "same derived features of all ten columns. Peers are tuned on the validation rows of each split (three to five "
-        "settings, boosting rounds by early stopping) and fitted again on train + validation, as `rings` is with the "
-        "settings that it ships with; the guide's stages are as the guide has them. *Advantage* is how much better "
-        "`rings` is on the same splits, with the 95 % interval of Nadeau and Bengio (2003), which allows for splits "
-        "that share rows; *wins* counts the splits on which it is better. Advantage, wins and verdict are by log loss, "
-        "or RMSE; the other scores are judged in the same way: ≈ marks one whose difference to that of `rings` is "
-        "inside the noise, † one by which `rings` is worse, and by all others it is better. CPU seconds are of one "
-        "split, tuning included, on one thread; one fit of `rings` gives both tasks.",
+        "## `rings` and its peers",
+        INTRODUCTION.format(last=seeds - 1).replace("\n", " "),
     ]
-    for task, scored in found.items():
-        compared = (f"advantage, {SELECTION[task]}", "wins", "verdict")
-        header = ("model", *(UNITS[key] for key in SHOWN[task]), *compared, "CPU s")
-        parts += [f"### {task.capitalize()}", markdown_table(header, summary(task, scored, test_to_train))]
+    for task, measured in found.items():
+        labels = [_label(metric) for metric in SHOWN[task]]
+        header = ("model", *labels, f"advantage, {SELECTION[task]}", "wins", "verdict", "CPU s")
+        parts += [f"### {task.capitalize()}", markdown_table(header, summary(task, measured, test_to_train))]
     parts += ["## The guide's claims", explanation(claims), markdown_table(CLAIMS_HEADER, claims_table(claims))]
     return "\n\n".join(parts) + "\n"
 
 
+def _label(metric: str) -> str:
+    shown = METRICS[metric]
+    if shown.unit:
+        return f"{shown.label} ({shown.unit})"
+    return shown.label
+
+
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write."""
     torch.set_num_threads(1)
     threadpool_limits(1)  # of BLAS, which scikit-learn calls
     dataset = read()
     rows = split(dataset, 0)
-    experiments = {stage: load_settings(stage) for stage in STAGES}
-    measured = measure_stages(experiments, dataset, train_stages(experiments, dataset, 20))
+    stages = {stage: load_settings(stage) for stage in STAGES}
+    measured = measure_stages(stages, dataset, train_stages(stages, dataset, 20))
     claims = findings(measured, len(rows.test) / len(rows.train))
     text = page(compare(), claims, len(rows.test) / (len(rows.train) + len(rows.val)))
     RESULTS.write_text(text, encoding="utf-8")

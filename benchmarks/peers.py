@@ -1,4 +1,7 @@
-"""What else one would fit to these columns: tuned on the validation rows, fitted again on train + validation."""
+"""The models that ``rings`` is compared with: tuned on the validation rows, refitted on training and validation rows.
+
+Needs the extra ``quality`` (CatBoost and LightGBM).
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,16 @@ from abalone.data.labels import is_old
 from abalone.evaluation.scores import scores
 from abalone.settings import SELECTION
 
-ROUNDS, PATIENCE, RATE = 2000, 50, 0.03
+PATIENCE = 50  # boosting rounds without improvement before early stopping
+BOOSTING_RATE = 0.03
 Rows = tuple[np.ndarray, np.ndarray]  # inputs [n, d], rings [n]
+Candidates = Iterator[tuple[Any, Any]]  # a fitted model, and the same settings to be fitted again
 
 
-def fit_peer(name: str, task: str, train: Rows, val: Rows, both: Rows, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Choose the settings with the best validation score, and fit them on ``both``.
+def fit_peer(
+    name: str, task: str, train: Rows, val: Rows, both: Rows, seed: int, boosting_rounds: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Choose the settings with the best validation score and fit them on ``both``.
 
     Parameters
     ----------
@@ -29,72 +36,105 @@ def fit_peer(name: str, task: str, train: Rows, val: Rows, both: Rows, seed: int
         Key of ``PEERS``.
     task : str
         classification or regression.
-    train, val, both : (inputs [n, d], rings [n])
-        Prepared by the rows of ``train``; those of ``both`` by themselves.
+    train, val : (inputs [n, d], rings [n])
+        Training and validation rows, standardised by the training rows.
+    both : (inputs [n, d], rings [n])
+        Training and validation rows together, standardised by themselves.
     seed : int
-        Where the peer is random.
+        Seed of the peers that use random numbers.
+    boosting_rounds : int
+        Upper limit of the boosting rounds; early stopping usually ends sooner.
 
     Returns
     -------
     callable
-        Inputs [n, d] to P(Old) or rings [n], float64.
+        Maps inputs [n, d] to P(Old) or rings [n], float64.
     """
-
-    def score(candidate: tuple[Any, Any]) -> float:
-        return scores(task, val[1], _predict(task, candidate[0], val[0]))[SELECTION[task]]
-
-    _, again = min(PEERS[name](task, train, val, seed), key=score)
-    model = again.fit(both[0], _target(task, both[1]))
+    best_score = np.inf
+    for fitted, unfitted in PEERS[name](task, train, val, seed, boosting_rounds):
+        score = scores(task, val[1], _predict(task, fitted, val[0]))[SELECTION[task]]
+        if score < best_score:
+            best_score = score
+            best = unfitted
+    model = best.fit(both[0], _target(task, both[1]))
     return lambda inputs: _predict(task, model, inputs)
 
 
 def _target(task: str, rings: np.ndarray) -> np.ndarray:
-    return is_old(rings) if task == "classification" else rings.astype(float)
+    if task == "classification":
+        return is_old(rings)
+    return rings.astype(float)
 
 
 def _predict(task: str, model: Any, inputs: np.ndarray) -> np.ndarray:
-    return np.asarray(
-        model.predict_proba(inputs)[:, 1] if task == "classification" else model.predict(inputs), dtype=float
-    )
+    if task == "classification":
+        return np.asarray(model.predict_proba(inputs)[:, 1], dtype=float)
+    return np.asarray(model.predict(inputs), dtype=float)
 
 
-def _catboost(task: str, train: Rows, val: Rows, seed: int) -> Iterator[tuple[Any, Any]]:
+def _catboost(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
     kind = CatBoostClassifier if task == "classification" else CatBoostRegressor
+    val_set = (val[0], _target(task, val[1]))
     for depth, l2 in ((4, 3), (6, 3), (6, 10)):
-        fixed = {"depth": depth, "l2_leaf_reg": l2, "learning_rate": RATE, "random_seed": seed, "thread_count": 1}
-        fixed |= {"verbose": False, "allow_writing_files": False}
-        model = kind(iterations=ROUNDS, early_stopping_rounds=PATIENCE, **fixed)
-        model.fit(train[0], _target(task, train[1]), eval_set=(val[0], _target(task, val[1])))
+        fixed = {
+            "depth": depth,
+            "l2_leaf_reg": l2,
+            "learning_rate": BOOSTING_RATE,
+            "random_seed": seed,
+            "thread_count": 1,
+            "verbose": False,
+            "allow_writing_files": False,
+        }
+        model = kind(iterations=boosting_rounds, early_stopping_rounds=PATIENCE, **fixed)
+        model.fit(train[0], _target(task, train[1]), eval_set=val_set)
         yield model, kind(iterations=model.tree_count_, **fixed)
 
 
-def _lightgbm(task: str, train: Rows, val: Rows, seed: int) -> Iterator[tuple[Any, Any]]:
+def _lightgbm(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
     kind = LGBMClassifier if task == "classification" else LGBMRegressor
-    for leaves, least in ((7, 20), (15, 20), (15, 40)):
-        fixed = {"num_leaves": leaves, "min_child_samples": least, "learning_rate": RATE, "random_state": seed}
-        fixed |= {"n_jobs": 1, "verbose": -1, "subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8}
-        model = kind(n_estimators=ROUNDS, **fixed)
-        stop = early_stopping(PATIENCE, verbose=False)
-        model.fit(train[0], _target(task, train[1]), eval_X=val[0], eval_y=_target(task, val[1]), callbacks=[stop])
-        yield model, kind(n_estimators=model.best_iteration_ or ROUNDS, **fixed)
+    for leaves, least_rows in ((7, 20), (15, 20), (15, 40)):
+        fixed = {
+            "num_leaves": leaves,
+            "min_child_samples": least_rows,
+            "learning_rate": BOOSTING_RATE,
+            "random_state": seed,
+            "n_jobs": 1,
+            "verbose": -1,
+            "subsample": 0.8,
+            "subsample_freq": 1,
+            "colsample_bytree": 0.8,
+        }
+        model = kind(n_estimators=boosting_rounds, **fixed)
+        model.fit(
+            train[0],
+            _target(task, train[1]),
+            eval_X=val[0],
+            eval_y=_target(task, val[1]),
+            callbacks=[early_stopping(PATIENCE, verbose=False)],
+        )
+        yield model, kind(n_estimators=model.best_iteration_ or boosting_rounds, **fixed)
 
 
-def _svm(task: str, train: Rows, val: Rows, seed: int) -> Iterator[tuple[Any, Any]]:
+def _svm(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
     for c in (0.3, 1.0, 3.0, 10.0):
-        if task == "classification":
-            make = lambda c=c: CalibratedClassifierCV(SVC(C=c, gamma=0.02), ensemble=False)  # noqa: E731
-        else:
-            make = lambda c=c: SVR(C=c, gamma=0.02, epsilon=0.3)  # noqa: E731
-        yield make().fit(train[0], _target(task, train[1])), make()
+        yield _new_svm(task, c).fit(train[0], _target(task, train[1])), _new_svm(task, c)
 
 
-def _linear(task: str, train: Rows, val: Rows, seed: int) -> Iterator[tuple[Any, Any]]:
-    for strength in (0.01, 0.1, 1.0, 10.0, 100.0):
-        if task == "classification":
-            make = lambda s=strength: LogisticRegression(C=1 / s, max_iter=1000)  # noqa: E731
-        else:
-            make = lambda s=strength: Ridge(alpha=s)  # noqa: E731
-        yield make().fit(train[0], _target(task, train[1])), make()
+def _new_svm(task: str, c: float) -> CalibratedClassifierCV | SVR:
+    if task == "classification":
+        return CalibratedClassifierCV(SVC(C=c, gamma=0.02), ensemble=False)
+    return SVR(C=c, gamma=0.02, epsilon=0.3)
+
+
+def _linear(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
+    for alpha in (0.01, 0.1, 1.0, 10.0, 100.0):
+        yield _new_linear(task, alpha).fit(train[0], _target(task, train[1])), _new_linear(task, alpha)
+
+
+def _new_linear(task: str, alpha: float) -> LogisticRegression | Ridge:
+    if task == "classification":
+        return LogisticRegression(C=1 / alpha, max_iter=1000)
+    return Ridge(alpha=alpha)
 
 
 PEERS = {"CatBoost": _catboost, "LightGBM": _lightgbm, "SVM": _svm, "logistic / ridge": _linear}

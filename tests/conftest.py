@@ -1,4 +1,4 @@
-"""Every test works in a folder and a tracking store of its own; the developer's runs are never touched."""
+"""Every test has its own folder and its own tracking store; the developer's runs are never touched."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, and no MLflow setting from outside."""
-    for name in [name for name in os.environ if name.startswith("MLFLOW_") and name != "MLFLOW_DISABLE_TELEMETRY"]:
-        monkeypatch.delenv(name)
+    """An empty working folder, without any MLflow setting of the developer's environment."""
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_") and name != "MLFLOW_DISABLE_TELEMETRY":
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking database with its schema, made once: that takes seconds."""
+    """A tracking database with its schema, created once per session because that takes seconds."""
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    make = "import sys; from mlflow.tracking import MlflowClient as C; C(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", make, f"sqlite:///{path}"], check=True, capture_output=True, cwd=path.parent)
+    code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+    subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], check=True, capture_output=True, cwd=path.parent)
     return path
 
 
 @pytest.fixture
 def store(empty_database: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URI of a fresh tracking store in the test's folder, in use by this process and its children."""
+    """URI of a fresh tracking store in the test's folder, which this process and its children use."""
     import mlflow
 
     shutil.copy(empty_database, own_folder / "mlflow.db")

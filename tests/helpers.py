@@ -1,4 +1,4 @@
-"""What tests of real processes share: the project's folder, its environment, and the real ``mlflow run``."""
+"""Shared by the tests that start real processes: the project's folder, its environment and the real ``mlflow run``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def mlflow_run(*arguments: str, manager: str | None = "local") -> subprocess.CompletedProcess:
-    """The real ``mlflow run`` on this project, from the test's folder; the defaults of MLproject without a manager."""
+    """Run the real ``mlflow run`` on this project from the test's folder.
+
+    Parameters
+    ----------
+    *arguments : str
+        What follows the project, such as ``-e classify``.
+    manager : str, optional
+        Environment manager; with None the choice is MLflow's, as if no ``--env-manager`` was given.
+    """
     command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, *arguments]
-    command += ["--env-manager", manager] if manager else []
+    if manager:
+        command += ["--env-manager", manager]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900)
 
 

@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import fields
+from importlib.util import resolve_name
 from itertools import pairwise
+from pathlib import Path
 
 import click
 import pytest
@@ -20,32 +23,21 @@ from abalone.settings import STAGES, load_settings, read_toml, settings_type
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
-PACKAGE = {path.stem: path for path in (ROOT / "abalone").glob("*.py")}
-
-# A module imports only from modules before it; on one line nobody imports from a neighbour.
-ORDER = """
-columns processes signals
-config
-dataset features
-models
-training evaluation plots cards serving
-members studies rings explain views
-population
-tracking
-selection trial_runs
-registry tuning scoring report
-stages
-tune_stage rings_stage
-guide
-cli
-__main__
-"""
-ONLY = {
-    "mlflow": {"processes", "tracking", "trial_runs", "selection", "registry", "serving", "scoring", "tuning"},
-    "optuna": {"studies", "tuning"},
+# A package imports only from those before it; packages separated by a comma do not import from each other.
+DIRECTION = (
+    "model < settings < data, tracking < training, evaluation"
+    " < stages, registry, claims < tuning < main < cli < __main__"
+)
+# The only packages that may import these libraries.
+USERS = {
+    "mlflow": {"model", "tracking", "registry", "tuning"},
+    "optuna": {"tuning"},
     "click": {"cli"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"evaluation", "claims", "tuning"},
 }
+SOURCES = sorted((ROOT / "abalone").rglob("*.py"))
+INITS = sorted([*(ROOT / "abalone").rglob("__init__.py"), ROOT / "benchmarks" / "__init__.py"])
+MOST_LINES = 350
 
 
 def text_options(command: str) -> dict[str, click.Option]:
@@ -62,12 +54,12 @@ def test_every_stage_is_an_entry_point_an_experiment_and_a_command():
 @pytest.mark.parametrize("stage", [*STAGES, "rings"])
 def test_mlproject_experiment_and_command_name_the_same_keys_with_the_same_defaults(stage):
     declared = {name: str(spec["default"]) for name, spec in ENTRY_POINTS[stage]["parameters"].items()}
-    kept = load_settings(stage)
-    assert load_settings(stage, declared) == kept
+    settings = load_settings(stage)
+    assert load_settings(stage, declared) == settings
     assert list(declared) == [f.name for f in fields(settings_type(stage))] == list(read_toml(stage))
     options = text_options(stage)
     assert set(options) == {*declared, "run_name", "experiment_name"}
-    for name, value in kept.as_text().items():
+    for name, value in settings.as_text().items():
         assert options[name].help.endswith(f"[default: {value}]"), name
 
 
@@ -83,8 +75,7 @@ def test_an_entry_point_passes_every_parameter_on_to_its_command(name):
 
 def test_a_stage_differs_from_the_one_before_it_only_in_what_the_guide_teaches_there():
     settings = {stage: read_toml(stage) for stage in STAGES}
-    names = list(settings)
-    for before, after in pairwise(names):
+    for before, after in pairwise(settings):
         changed = {key for key in settings[after] if settings[after][key] != settings[before][key]}
         assert changed == set(STAGES[after].taught), after
 
@@ -97,52 +88,87 @@ def test_conda_yaml_holds_the_pins_of_pyproject_and_everything_python_under_pip(
     assert all(re.fullmatch(r"[a-z-]+==[\d.]+", pin) for pin in pins)
 
 
-def test_modules_depend_in_one_direction():
-    rank = {name: level for level, line in enumerate(ORDER.split("\n")) for name in line.split()}
-    for name, path in PACKAGE.items():
-        if name == "__init__":
-            continue
-        for used in imports(path, inside="abalone"):
-            assert rank[used] < rank[name], f"{name} imports {used}"
+def test_imports_go_one_way_by_package():
+    floors = {}
+    for floor, group in enumerate(DIRECTION.split(" < ")):
+        for package in group.split(", "):
+            floors[package] = floor
+    for path in SOURCES:
+        package = package_of(path)
+        for _, name in imports(path):
+            if name.startswith("abalone."):
+                used = name.split(".")[1]
+                assert used == package or floors[used] < floors[package], f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("library", ONLY)
-def test_a_library_is_known_to_few_modules(library):
-    users = {name for name, path in PACKAGE.items() if library in imports(path)}
-    assert users <= ONLY[library]
-    assert users or not ONLY[library] & PACKAGE.keys()
+def test_the_model_package_imports_only_relatively_and_only_from_itself():
+    """A logged model carries a copy of the package under another name."""
+    for path in (ROOT / "abalone" / "model").glob("*.py"):
+        for level, name in imports(path):
+            assert level == 1 or name.split(".")[0] != "abalone", f"{path} imports {name}"
 
 
-def imports(path, inside: str | None = None) -> set[str]:
-    """Top-level packages that a file imports anywhere, or the modules of one package."""
-    found = set()
+@pytest.mark.parametrize("path", INITS, ids=lambda path: path.parent.name)
+def test_an_init_holds_the_purpose_of_its_package_and_no_code(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), f"{path} has no docstring"
+    assert len(tree.body) == 1, f"{path} has code"
+
+
+def test_every_folder_of_modules_is_a_package():
+    folders = {path.parent for path in SOURCES}
+    assert {path.parent for path in INITS} >= folders
+
+
+@pytest.mark.parametrize("library", USERS)
+def test_a_library_is_imported_only_by_its_packages(library):
+    users = set()
+    for path in SOURCES:
+        if any(name.split(".")[0] == library for _, name in imports(path)):
+            users.add(package_of(path))
+    assert users == USERS[library]
+
+
+def package_of(path: Path) -> str:
+    """The package below ``abalone`` that a file is in; for ``settings.py``, ``main.py`` and the like, its own name."""
+    return path.relative_to(ROOT / "abalone").with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Level (0: absolute) and absolute name of everything that a file imports, wherever in the file."""
+    package = ".".join(path.relative_to(ROOT).parent.parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            for alias in node.names:
+                yield 0, alias.name
         elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    if inside:
-        return {name.split(".")[1] for name in found if name.split(".")[0] == inside and name != inside}
-    return {name.split(".")[0] for name in found}
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            for alias in node.names:
+                yield node.level, f"{module}.{alias.name}"
 
 
-def test_every_file_can_be_read_in_one_sitting():
-    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.values()}
-    assert max(lengths.values()) < 350, lengths
+@pytest.mark.parametrize("folder", ["abalone", "tests", "benchmarks"])
+def test_every_file_can_be_read_in_one_sitting(folder):
+    lengths = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        lengths[str(path.relative_to(ROOT))] = len(path.read_text().splitlines())
+    assert lengths
+    too_long = {name: length for name, length in lengths.items() if length > MOST_LINES}
+    assert not too_long
 
 
 def test_help_answers_without_the_heavy_libraries():
     heavy = ("torch", "mlflow", "pandas", "sklearn", "matplotlib", "optuna", "numpy")
-    ask = f"""
+    code = f"""
 import sys
 from abalone.cli import cli
 for arguments in (["--help"], *([name, "--help"] for name in cli.commands)):
     cli.main(arguments, standalone_mode=False)
 print("heavy:", [name for name in {heavy} if name in sys.modules])
 """
-    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert told.endswith("heavy: []\n")
-    assert "classify" in told and "--learning-rate" in told
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert printed.endswith("heavy: []\n")
+    assert "classify" in printed and "--learning-rate" in printed
 
 
 def test_make_alone_lists_every_target_with_a_line_of_help():

@@ -1,4 +1,4 @@
-"""The guide's claims measured over many seeds, their verdicts, and the report.
+"""The guide's claims measured over many seeds, the verdicts on them, and the report.
 
-May import everything up to `training` and `evaluation`, but not `stages` or `registry`.
+May import ``model``, ``settings``, ``data``, ``tracking``, ``training`` and ``evaluation``.
 """

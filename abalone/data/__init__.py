@@ -1,4 +1,4 @@
-"""The shipped file, and how a data file is read, checked, labelled and split.
+"""The shipped data file, and how a file is read, checked, labelled, split and turned into tensors.
 
-May import `model` and `settings`.
+May import ``model`` and ``settings``.
 """

@@ -1,4 +1,4 @@
-"""Scores, intervals, calibration, explanations and figures, computed from predictions.
+"""Scores, intervals, calibration, explanations and figures, all computed from models and their predictions.
 
-May import `model`, `settings`, `data` and `tracking`.
+May import ``model``, ``settings``, ``data`` and ``tracking``.
 """

@@ -1,4 +1,4 @@
-"""Promotion and rollback of champions, their pages, and scoring a file with them.
+"""How a champion is chosen, promoted and rolled back, the pages that say so, and scoring a file with champions.
 
-May import everything up to `training` and `evaluation`, but not `stages` or `claims`.
+May import ``model``, ``settings``, ``data``, ``tracking``, ``training`` and ``evaluation``.
 """

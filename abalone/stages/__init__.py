@@ -1,4 +1,4 @@
-"""A stage of the guide, and `rings`, as a tracked run with its page.
+"""A stage of the guide as a tracked run, ``rings`` as another, and the pages of both.
 
-May import everything up to `training` and `evaluation`, but not `registry` or `claims`.
+May import ``model``, ``settings``, ``data``, ``tracking``, ``training`` and ``evaluation``.
 """

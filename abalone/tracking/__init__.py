@@ -1,4 +1,4 @@
-"""Everything written to MLflow about a run: parameters, metrics, files, models, processes and UI views.
+"""Everything that is written to MLflow about a run: parameters, metrics, files, models, processes and UI views.
 
-May import `model` and `settings`.
+May import ``model`` and ``settings``.
 """

@@ -1,4 +1,4 @@
-"""Networks trained fast: one by one, many in one batched program, and the ensemble of `rings`.
+"""Fast training: one network, many networks in one batched program, and the ensemble of ``rings``.
 
-May import `model`, `settings`, `data` and `tracking`.
+May import ``model``, ``settings``, ``data`` and ``tracking``.
 """

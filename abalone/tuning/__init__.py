@@ -1,4 +1,4 @@
-"""An Optuna study around a stage: its plan and storage, search, pruning, results and runs.
+"""An Optuna study of a stage: plan, storage, search, pruning, results and runs.
 
-May import everything but `main` and `cli`.
+May import every other package, but neither ``main`` nor ``cli``.
 """

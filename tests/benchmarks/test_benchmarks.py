@@ -1,4 +1,4 @@
-"""The benchmarks still measure what is there: each in its smallest form."""
+"""The benchmarks of speed still run, each in its smallest form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_training_and_population_are_measured(monkeypatch):
     assert row["rows"] == 1670 and row["ratio"] > 1
     monkeypatch.setattr(bench_population, "WIDTHS", (16,))
     monkeypatch.setattr(bench_population, "EPOCHS", {1: 1, 10: 1, 100: 1})
-    monkeypatch.setattr(bench_population, "tiled", lambda experiment, copies: bench_training.tiled(experiment, 1))
+    monkeypatch.setattr(bench_population, "tiled", lambda settings, copies: bench_training.tiled(settings, 1))
     rows = bench_population.measure(repeats=1)
     assert [row["population"] for row in rows] == ["one shape", "depths 1-4", "dropout", "one shape", "one shape"]
     assert all(row["ratio"] > 1 for row in rows)

@@ -1,4 +1,4 @@
-"""``mlflow run`` with each environment manager. Conda itself is stood in for by a script: its solver is not tried."""
+"""``mlflow run`` with each environment manager. A script stands in for conda, so its solver is not tested."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import ROOT, mlflow_run
-from mlflow.tracking import MlflowClient
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 pytestmark = pytest.mark.slow
 PYENV = shutil.which("pyenv")
-CONDA_PYTHON, _, PIP = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+CONDA_PYTHON, _, PACKAGES = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
 PYTHON = CONDA_PYTHON.removeprefix("python=")
 
 CONDA = """#!{python}
@@ -38,7 +39,7 @@ CONDA_SH = """conda() {{
 
 @pytest.fixture
 def conda_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what MLflow uses of conda: two sub-commands and a shell function."""
+    """A folder with the parts of conda that MLflow uses: two sub-commands and a shell function."""
     home = tmp_path / "conda"
     (home / "bin").mkdir(parents=True)
     (home / "etc" / "profile.d").mkdir(parents=True)
@@ -51,23 +52,26 @@ def conda_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def the_run():
-    [found] = MlflowClient().search_runs(["0"])
-    return found
+def only_run() -> Run:
+    """The only run of the experiment that a bare ``mlflow run`` uses."""
+    client = MlflowClient()
+    [run] = client.search_runs([client.get_experiment_by_name("Default").experiment_id])
+    return run
 
 
-def test_conda_is_the_default_and_is_given_conda_yaml(store, conda_home):
+def test_conda_is_the_default_and_gets_conda_yaml(store, conda_home):
     done = mlflow_run("-e", "classify", "-P", "epochs=1", manager=None)
     assert done.returncode == 0, done.stderr
     calls = [line.split() for line in (conda_home / "calls.txt").read_text().splitlines()]
     [create] = [call for call in calls if call[:2] == ["env", "create"]]
     assert Path(create[create.index("--file") + 1]).samefile(ROOT / "conda.yaml")
-    assert the_run().info.status == "FINISHED" and the_run().data.tags["stage"] == "classify"
+    run = only_run()
+    assert run.info.status == "FINISHED" and run.data.tags["stage"] == "classify"
     again = mlflow_run("-e", "classify", "-P", "epochs=1", manager=None)
     assert again.returncode == 0 and "already exists" in again.stderr
 
 
-def test_without_conda_the_message_names_it(store, tmp_path, monkeypatch):
+def test_without_conda_the_message_says_so(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_CONDA_HOME", str(tmp_path / "nowhere"))
     done = mlflow_run("-e", "classify", manager=None)
     assert done.returncode != 0 and "Could not find Conda executable" in done.stderr
@@ -84,18 +88,19 @@ def test_virtualenv_installs_the_pins_and_runs(store, tmp_path, monkeypatch):
 
 def test_uv_installs_the_pins_and_runs(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs"))
-    if "PIP_FIND_LINKS" in os.environ:  # where pip is told of wheels nearby, uv has its own word for it
+    if "PIP_FIND_LINKS" in os.environ:  # uv's own variable for the same thing
         monkeypatch.setenv("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
     assert_own_environment("uv", tmp_path / "envs")
 
 
 def assert_own_environment(manager: str, root: Path) -> None:
+    """Run a stage with an environment manager and find the pins of ``conda.yaml`` in what it built below ``root``."""
     done = mlflow_run("-e", "classify", "-P", "epochs=1", manager=manager)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert the_run().info.status == "FINISHED"
+    assert only_run().info.status == "FINISHED"
     [environment] = [path for path in root.iterdir() if (path / "bin" / "python").exists()]
-    listed = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    found = json.loads(subprocess.check_output([environment / "bin" / "python", "-c", listed], text=True))
-    installed = {f"{name.lower()}=={version.split('+')[0]}" for name, version in found.items()}
-    assert installed >= set(PIP["pip"])
+    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    versions = json.loads(subprocess.check_output([environment / "bin" / "python", "-c", code], text=True))
+    installed = {f"{name.lower()}=={version.split('+')[0]}" for name, version in versions.items()}
+    assert installed >= set(PACKAGES["pip"])
     shutil.rmtree(environment)  # more than a gigabyte

@@ -1,4 +1,4 @@
-"""Every code block of the README is run, in its order, in a clean copy of the project."""
+"""Every code block of the README runs, in order, in a clean copy of the project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,12 @@ from helpers import ROOT, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
-SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that stay, and the port where they listen
+SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that do not end, and the ports they listen on
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that git knows, with this Python's environment as ``.venv``."""
+    """The files known to git, with this Python's environment as ``.venv``."""
     folder = tmp_path_factory.mktemp("checkout")
     names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).splitlines()
     for name in names:
@@ -43,7 +43,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_block(checkout: Path, number: int):
     language, code = BLOCKS[number]
     if language == "text":
-        assert_same_table(code, checkout / "told.txt")
+        assert_same_table(code, (checkout / "printed.txt").read_text())
     elif language == "python":
         run([sys.executable, "-c", code], checkout)
     else:
@@ -54,64 +54,81 @@ def test_block(checkout: Path, number: int):
 
 
 def run_line(command: str, folder: Path, servers: ExitStack) -> None:
+    """Run one line of a block; a server stays until ``servers`` closes."""
+    for start, port in SERVERS.items():
+        if command.startswith(start):
+            servers.enter_context(server(command, port, folder))
+            return
     if command == "make test":  # this test is a part of it
         run(["make", "--dry-run", "test"], folder)
-    elif port := next((port for start, port in SERVERS.items() if command.startswith(start)), None):
-        servers.enter_context(server(command, port, folder))
     elif command.startswith("make"):
-        (folder / "told.txt").write_text(run(command.split(), folder))
+        (folder / "printed.txt").write_text(run(command.split(), folder))
     elif command:
         run(["bash", "-ec", f"source .venv/bin/activate; {command}"], folder)
 
 
 def run(command: list[str], folder: Path) -> str:
-    """Run to a good end; what was printed."""
+    """Run a command, which must succeed, and return what it prints."""
     done = subprocess.run(command, cwd=folder, env=clean(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
-def assert_same_table(expected: str, told: Path) -> None:
-    """The table in the README is what ``make run`` prints, but for another machine's last digits and its speed."""
-    shown, printed = (rows(text) for text in (expected, told.read_text()))
-    printed = printed[printed.index(shown[0]) :]  # after the tables of decisions and claims
-    assert [row[0] for row in shown[2:]] == [row[0] for row in printed[2:]] and len(shown) > 2
-    for ours, theirs in zip(shown[2:], printed[2:]):
+def assert_same_table(expected: str, printed: str) -> None:
+    """The README's table is what ``make run`` prints, apart from speed and the last digits of another machine."""
+    expected_rows = rows(expected)
+    printed_rows = rows(printed)
+    header = expected_rows[0]
+    printed_rows = printed_rows[printed_rows.index(header) :]  # other tables come before it
+    assert len(expected_rows) > 2
+    assert [row[0] for row in expected_rows[2:]] == [row[0] for row in printed_rows[2:]]
+    for ours, theirs in zip(expected_rows[2:], printed_rows[2:]):
         near = 0.06 if ours[0].startswith("tuned") else 0.02  # a study may choose other settings there
         for a, b in zip(ours[1:4], theirs[1:4]):
             assert a == b == "–" or float(a) == pytest.approx(float(b), abs=near), (ours, theirs)
 
 
 def rows(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    """The cells of every Markdown table row in a text."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith("| "):
+            found.append([cell.strip() for cell in line.strip("| ").split("|")])
+    return found
 
 
 def clean() -> dict[str, str]:
-    """The environment of someone who has set nothing."""
+    """The environment of a user who has configured nothing."""
     return {name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")}
 
 
 @contextmanager
 def server(command: str, port: int, folder: Path) -> Iterator[None]:
-    """A server that answers; in the end it is stopped with all that it started."""
-    assert not listens(port), f"port {port} is taken by another program"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    words = ["bash", "-c", f"source .venv/bin/activate; {command}"]
-    process = subprocess.Popen(words, cwd=folder, env=clean(), start_new_session=True, **quiet)
+    """Start a server and wait until it listens; in the end, stop it and every process that it started."""
+    assert not listens(port), f"port {port} is in use by another program"
+    process = subprocess.Popen(
+        ["bash", "-c", f"source .venv/bin/activate; {command}"],
+        cwd=folder,
+        env=clean(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        until = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while not listens(port):
-            assert process.poll() is None and time.monotonic() < until, f"{command} does not listen on {port}"
+            assert process.poll() is None and time.monotonic() < deadline, f"{command} does not listen on {port}"
         yield
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself, and the assertion above says so
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
 def listens(port: int) -> bool:
-    with socket.socket() as caller:
-        caller.settimeout(0.2)
-        return caller.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        client.settimeout(0.2)
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_links_and_pictures_of_the_readme_exist():
