@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from ring_fits import SHORT
 
 from abalone.data.reading import SHIPPED_FILE
 from abalone.main import run_main
 from abalone.settings import REGISTERED_MODELS, UserError, load_settings
-
-SHORT_RINGS = {"members": 3, "epochs": 4, "hidden_sizes": "16,16", "average": 0.5}
 
 
 def runs_by_name() -> dict:
@@ -69,7 +68,7 @@ def test_main_closes_with_its_table_even_if_the_report_fails(store):
 def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):
     said = []
     stages = {"classify": load_settings("classify", {"epochs": 1})}
-    [classify, rings] = run_main(stages, said.append, rings=load_settings("rings", SHORT_RINGS))
+    [classify, rings] = run_main(stages, said.append, rings=load_settings("rings", SHORT))
     assert not rings.error
     row = next(line for line in said[-1].splitlines() if line.startswith("| rings"))
     for name in ("accuracy", "rmse", "roc_auc"):
