@@ -56,7 +56,12 @@ def seed_values(
         The guide's figure that the values are differences from; 0 for two stages.
     title : str
     """
-    reference = f"the guide's {expected:g}" if expected else "no difference"
+    if expected:
+        reference = f"the guide's {expected:g}"
+        label = f"{effect}, less {reference}"
+    else:
+        reference = "no difference"
+        label = effect
     figure, (axes,) = new_figure(title, width=8.5, height=3)
     heights = np.linspace(-0.25, 0.25, len(values))
     axes.plot(values, heights, "o", color=GREY, markersize=4, label="one seed")
@@ -65,7 +70,7 @@ def seed_values(
     axes.plot(values.mean(), 0.7, "o", color=BLUE)
     axes.axvline(0, color=RED, linestyle="--", label=reference)
     axes.spines["left"].set_visible(False)
-    axes.set(yticks=[], ylim=(-0.5, 1), xlabel=f"{effect}, less {reference}" if expected else effect)
+    axes.set(yticks=[], ylim=(-0.5, 1), xlabel=label)
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
