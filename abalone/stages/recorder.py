@@ -1,10 +1,11 @@
-"""The one place that writes a finished training into its run, so that no stage can leave a part of it out."""
+"""The one place that opens the run of a training and writes everything into it, so that no stage can omit a part."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,10 +17,10 @@ from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData
 from abalone.evaluation.figures import confusion_matrix, predicted_actual, residuals, roc_curve
 from abalone.evaluation.scores import baseline, scores
-from abalone.settings import Settings
+from abalone.settings import Settings, Stage
 from abalone.tracking.flavor import log_model
 from abalone.tracking.run_logging import Scores, environment_tags, log_dataset, log_files, log_stage
-from abalone.tracking.runs import EXPERIMENT_NAME
+from abalone.tracking.runs import EXPERIMENT_NAME, RunOptions, tracked_run
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,25 @@ class Training:
         for model in self.models.values():
             metrics |= model.scores
         return metrics
+
+
+def training_run(name: str, stage: str, task: str, lesson: Stage, options: RunOptions) -> AbstractContextManager[str]:
+    """Open the run of a training, with the tags by which leaderboards, promotion and later stages find it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, unless the user gave one.
+    stage : str
+        Tag ``stage``.
+    task : str
+        Tag ``task``; both, separated by a comma, for ``rings``.
+    lesson : Stage
+        What the training teaches, for the tag ``guide_section``.
+    options : RunOptions
+        Where the run is filed.
+    """
+    return tracked_run(name, {"stage": stage, "task": task, "guide_section": lesson.guide}, options)
 
 
 def log_models(training: Training) -> dict[str, str]:

@@ -35,8 +35,9 @@ from abalone.stages.recorder import (
     log_models,
     prediction_figures,
     record_training,
+    training_run,
 )
-from abalone.tracking.runs import RunOptions, tracked_run
+from abalone.tracking.runs import RunOptions
 from abalone.training.ring_ensemble import answers, fit_rings
 
 STAGE = "rings"
@@ -56,8 +57,8 @@ def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Re
         Where the run is filed.
     """
     began = time.perf_counter()
-    tags = {"stage": STAGE, "task": ", ".join(TASKS), "guide_section": RINGS.guide}
-    with tracked_run(STAGE, tags, options) as run_id:
+    both_tasks = ", ".join(TASKS)
+    with training_run(STAGE, STAGE, both_tasks, RINGS, options) as run_id:
         data = load_data(settings.data, settings.seed)
         split = data.split
         validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val)
@@ -92,7 +93,7 @@ def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Re
         record_training(run_id, training, model_ids, figures, page)
     return Result(
         stage=STAGE,
-        task=tags["task"],
+        task=both_tasks,
         seconds=time.perf_counter() - began,
         metrics=training.metrics,
         run_id=run_id,

@@ -20,9 +20,10 @@ from abalone.stages.recorder import (
     log_models,
     prediction_figures,
     record_training,
+    training_run,
 )
 from abalone.tracking.markdown import markdown_table
-from abalone.tracking.runs import RunOptions, find_stage, how_to_browse, tracked_run
+from abalone.tracking.runs import RunOptions, find_stage, how_to_browse
 from abalone.training.fit import fit
 
 
@@ -45,8 +46,7 @@ def run_stage(
     began = time.perf_counter()
     name = f"{stage} {base}" if base else stage
     task = settings.task
-    tags = {"stage": stage, "task": task, "guide_section": STAGES.get(stage, TUNED).guide}
-    with tracked_run(name, tags, options) as run_id:
+    with training_run(name, stage, task, STAGES.get(stage, TUNED), options) as run_id:
         data = load_data(settings.data, settings.seed)
         model, history = fit(settings, data.x, data.rings, data.split)
 
