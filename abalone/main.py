@@ -1,9 +1,13 @@
-"""The whole guide in one go: every stage, what goes beyond it, the champions, the claims, one closing table."""
+"""``main``: every stage, a study of each task, the champions and the guide's claims, under one parent run.
+
+The parent has the table that compares all results, and no metrics of its own: the best of many test scores would not
+be an honest score.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +27,7 @@ from abalone.settings import (
     StageSettings,
     UserError,
 )
-from abalone.stages.pages import CLOSING_NOTE, TABLE_HEADER, closing_rows
+from abalone.stages.pages import CLOSING_NOTE, RESULTS_HEADER, closing_rows
 from abalone.stages.recorder import Result
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
@@ -35,6 +39,7 @@ from abalone.tuning.search import Limits
 from abalone.tuning.tune import BASES, Where, run_tune
 
 Say = Callable[[str], None]
+Job = Callable[..., Result]  # called with ``options``
 
 
 def run_main(
@@ -46,60 +51,55 @@ def run_main(
     seeds: int = 0,
     options: RunOptions = RunOptions(),
 ) -> list[Result]:
-    """Run every stage as a nested run of one parent, tune, promote the best, and compare everything.
+    """Run everything as nested runs of one parent: stages, studies, promotions, report.
 
-    What fails is reported and the others go on; the parent then fails too.
+    A failure is reported and the rest goes on; the parent fails at the end.
 
     Parameters
     ----------
-    stages : mapping of stage to Experiment
-        In the order of the guide.
+    stages : mapping of stage to StageSettings
+        Stages of the guide, in its order.
     say : callable
         Takes a line of progress.
-    rings : RingsExperiment, optional
-        Settings of the stage beyond the guide, after its stages.
+    rings : RingsSettings, optional
+        Settings of the stage ``rings``, which runs after the others; without them it is left out.
     trials : int
-        Of each task's study; 0 for none.
+        Trials of each task's study; 0 for no study.
     seeds : int
-        Of the report on the guide's claims; 0 for none.
+        Seeds of the report on the guide's claims; 0 for no report.
     options : RunOptions
-        Where the parent is filed.
+        Where the parent run is filed.
 
     Raises
     ------
     UserError
-        At the end, naming what failed.
+        At the end, with the names of the stages that failed.
     """
-    jobs = {stage: partial(run_stage, stage, settings) for stage, settings in stages.items()}
-    if rings:
-        jobs["rings"] = partial(run_rings, rings)
-    if trials:
-        jobs |= {f"tuned {BASES[task]}": partial(_tune, stages[BASES[task]], trials, say) for task in TASKS}
+    jobs = _jobs(stages, say, rings, trials)
     with tracked_run("main", {"stage": "main"}, options) as run_id:
-        read(next(iter(stages.values())).data)  # bad data is told once, not by every stage
+        first = next(iter(stages.values()))
+        read(first.data)  # so that a bad file is reported once, not by every stage
         results = [_attempt(name, job, say) for name, job in jobs.items()]
-        found = [task for task in TASKS if any(not result.error and task in result.task for result in results)]
-        champions = [_promote(task, say) for task in found]
-        complaint = _judge_claims(stages, seeds, say) if seeds else ""
-        say(f"\n{_close(run_id, results, champions)}\n\n{how_to_browse(run_id)}")
-        if failed := [f"{result.stage} ({result.error})" for result in results if result.error]:
-            raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
-        if complaint:
-            raise UserError(f"the report failed: {complaint}")
+        champions = [_promote(task, say) for task in _trained_tasks(results)]
+        report_error = _judge_claims(stages, seeds, say)
+        table = _log_comparison(run_id, results, champions)
+        say(f"\n{table}\n\n{how_to_browse(run_id)}")
+        _raise_failures(results, report_error)
     return results
 
 
-def _attempt(name: str, job: Callable[..., Result], say: Say) -> Result:
-    began = time.perf_counter()
-    try:
-        result = job(options=RunOptions(nested=True))
-        shown = {score: result.metrics.get(f"{score}/test") for score in ("accuracy", "rmse")}
-        outcome = ", ".join(f"{score}/test {value:.4f}" for score, value in shown.items() if value is not None)
-    except Exception as error:
-        result, outcome = Result(name, "", 0.0, error=str(error)), f"FAILED: {error}"
-    seconds = time.perf_counter() - began
-    say(f"{name:<16} {outcome.splitlines()[0]}  ({seconds:.1f} s)")
-    return replace(result, seconds=seconds)
+def _jobs(stages: Mapping[str, StageSettings], say: Say, rings: RingsSettings | None, trials: int) -> dict[str, Job]:
+    """Everything that trains, by the name under which it is reported."""
+    jobs = {}
+    for stage, settings in stages.items():
+        jobs[stage] = partial(run_stage, stage, settings)
+    if rings:
+        jobs["rings"] = partial(run_rings, rings)
+    if trials:
+        for task in TASKS:
+            base = BASES[task]
+            jobs[f"tuned {base}"] = partial(_tune, stages[base], trials, say)
+    return jobs
 
 
 def _tune(settings: StageSettings, trials: int, say: Say, options: RunOptions) -> Result:
@@ -107,8 +107,37 @@ def _tune(settings: StageSettings, trials: int, say: Say, options: RunOptions) -
     return run_tune(plan, Where(), Limits(trials), say, options)
 
 
+def _attempt(name: str, job: Job, say: Say) -> Result:
+    """Run one job; a failure becomes part of the result."""
+    began = time.perf_counter()
+    try:
+        result = job(options=RunOptions(nested=True))
+        outcome = _test_scores(result)
+    except Exception as error:
+        message = _message(error)
+        result = Result(name, task="", seconds=0.0, error=message)
+        outcome = f"FAILED: {message}".splitlines()[0]
+    seconds = time.perf_counter() - began
+    say(f"{name:<16} {outcome}  ({seconds:.1f} s)")
+    return replace(result, seconds=seconds)
+
+
+def _test_scores(result: Result) -> str:
+    shown = []
+    for name in ("accuracy/test", "rmse/test"):
+        if name in result.metrics:
+            shown.append(f"{name} {result.metrics[name]:.4f}")
+    return ", ".join(shown)
+
+
+def _trained_tasks(results: Sequence[Result]) -> list[str]:
+    """The tasks of which at least one stage ended well; a result names one task, or both."""
+    done = [result for result in results if not result.error]
+    return [task for task in TASKS if any(task in result.task for result in done)]
+
+
 def _promote(task: str, say: Say) -> str:
-    """Let the best run of the experiment become champion; too weak a one is no failure of the stages."""
+    """Promote the best run of a task and describe the champion; having no good enough candidate is no failure."""
     try:
         [decision] = promote((task,), say, options=RunOptions(run_name=f"promote {task}", nested=True))
     except NoCandidate as error:
@@ -118,28 +147,57 @@ def _promote(task: str, say: Say) -> str:
 
 
 def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> str:
-    """Judge the guide's claims; what went wrong, if anything."""
+    """Write the report on the guide's claims, if one was asked for; return the message of its error, or ""."""
+    if not seeds:
+        return ""
     try:
         run_report(stages, seeds, say, RunOptions(nested=True))
     except Exception as error:
-        say(f"report FAILED: {error}")
-        return str(error)
+        message = _message(error)
+        say(f"report FAILED: {message}")
+        return message
     return ""
 
 
-def _close(run_id: str, results: list[Result], champions: list[str]) -> str:
-    """Write the closing table, and a figure of it, to the run of all and to the experiment; return the table."""
+def _message(error: Exception) -> str:
+    """The text of an error, which is never empty: an empty one would pass for success."""
+    return str(error) or type(error).__name__
+
+
+def _log_comparison(run_id: str, results: Sequence[Result], champions: Sequence[str]) -> str:
+    """Write table, figure and page of all results into the parent run, and the page of the experiment.
+
+    Returns
+    -------
+    str
+        The table and the champions, in Markdown.
+    """
     rows = closing_rows(results)
-    table = f"{markdown_table(TABLE_HEADER, rows)}\n\n{CLOSING_NOTE}"
-    done = [{"stage": r.stage, "task": task, **r.metrics} for r in results for task in TASKS if task in r.task]
-    figures = {"comparison.png": comparison(done)} if done else {}
-    frame = pd.DataFrame(rows, columns=TABLE_HEADER)
-    won, tried = "\n\n".join(champions), "Every stage of the guide, and what goes beyond it, on the test half."
-    text = f"{table}\n\n{won}".strip()
-    tags = log_files(run_id, texts={"stages.md": text}, figures=figures, tables={"stages.json": frame})
-    # A page shows the first lines, and the rest when it is asked for.
-    tags["mlflow.note.content"] = f"{won}\n\n{tried}\n\n{table}".strip()
+    table = f"{markdown_table(RESULTS_HEADER, rows)}\n\n{CLOSING_NOTE}"
+    promoted = "\n\n".join(champions)
+    text = f"{table}\n\n{promoted}".strip()
+
+    scored = []
+    for result in results:
+        for task in TASKS:
+            if task in result.task:
+                scored.append({"stage": result.stage, "task": task, **result.metrics})
+    figures = {"comparison.png": comparison(scored)} if scored else {}
+    tables = {"stages.json": pd.DataFrame(rows, columns=RESULTS_HEADER)}
+    tags = log_files(run_id, texts={"stages.md": text}, figures=figures, tables=tables)
+
+    # The UI folds a long description, so the champions come first.
+    about = "Every stage of the guide, and what goes beyond it, scored on the test half."
+    tags["mlflow.note.content"] = f"{promoted}\n\n{about}\n\n{table}".strip()
     log_tags(run_id, tags)
-    where = f"Latest run of everything: `{run_id}`. *Views* (at the top) has all runs, the best first."
-    describe_experiment(run_id, f"{won}\n\n{where}\n\n{table}".strip())
+    latest = f"Latest run of `main`: `{run_id}`. *Views*, at the top, has leaderboards of all runs."
+    describe_experiment(run_id, f"{promoted}\n\n{latest}\n\n{table}".strip())
     return text
+
+
+def _raise_failures(results: Sequence[Result], report_error: str) -> None:
+    failed = [f"{result.stage} ({result.error})" for result in results if result.error]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(results)} stages failed: {'; '.join(failed)}")
+    if report_error:
+        raise UserError(f"the report failed: {report_error}")

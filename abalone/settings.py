@@ -1,6 +1,7 @@
-"""Everything that may be set: stages and what each teaches, keys with their bounds, tasks, and the metrics' table.
+"""What can be set: the stages and what each one teaches, every key with its bounds, the tasks, the table of metrics.
 
-Settings are frozen objects, read from a flat TOML file of ``experiments/`` and overridden key by key.
+The settings of a training are a frozen dataclass. They are read from the stage's flat TOML file in ``experiments/``
+and can be overridden key by key.
 """
 
 from __future__ import annotations
@@ -16,42 +17,49 @@ from typing import Any, Self
 from abalone.model.columns import FEATURES, MLP, RING_ENSEMBLE
 
 EXPERIMENTS_FOLDER = Path(__file__).resolve().parent.parent / "experiments"
-MODEL_KINDS = {"classification": "classifier", "regression": "regressor"}  # what a task's models are called
+MODEL_KINDS = {"classification": "classifier", "regression": "regressor"}
 TASKS = tuple(MODEL_KINDS)
 REGISTERED_MODELS = {task: f"abalone-{kind}" for task, kind in MODEL_KINDS.items()}
-PREDICTION_COLUMNS = {"classification": "probability_old", "regression": "predicted_rings"}  # in predictions/*.json
-ANSWER_COLUMNS = {"classification": "probability_old", "regression": "rings"}  # in the answer of a logged model
+PREDICTION_COLUMNS = {"classification": "probability_old", "regression": "predicted_rings"}  # of predictions/*.json
+ANSWER_COLUMNS = {"classification": "probability_old", "regression": "rings"}  # of a logged model's answer
 SEARCHED_BY_DEFAULT = ("learning_rate", "gamma", "depth", "weight_decay")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown, its unit ("" for none), and which direction is better."""
+    """How a metric is labelled in tables and figures, its unit ("" for none), and which direction is better."""
 
     label: str
     unit: str
     greater_is_better: bool
 
+    @property
+    def label_with_unit(self) -> str:
+        """Label for an axis or a table header, such as ``RMSE (rings)``."""
+        if self.unit:
+            return f"{self.label} ({self.unit})"
+        return self.label
+
 
 METRICS = {
-    "accuracy": Metric("accuracy", "", True),
-    "balanced_accuracy": Metric("balanced accuracy", "", True),
-    "roc_auc": Metric("AUC", "", True),
-    "log_loss": Metric("log loss", "nats", False),
-    "brier": Metric("Brier score", "", False),
-    "rmse": Metric("RMSE", "rings", False),
-    "mae": Metric("MAE", "rings", False),
-    "r2": Metric("R²", "", True),
+    "accuracy": Metric("accuracy", unit="", greater_is_better=True),
+    "balanced_accuracy": Metric("balanced accuracy", unit="", greater_is_better=True),
+    "roc_auc": Metric("AUC", unit="", greater_is_better=True),
+    "log_loss": Metric("log loss", unit="nats", greater_is_better=False),
+    "brier": Metric("Brier score", unit="", greater_is_better=False),
+    "rmse": Metric("RMSE", unit="rings", greater_is_better=False),
+    "mae": Metric("MAE", unit="rings", greater_is_better=False),
+    "r2": Metric("R²", unit="", greater_is_better=True),
 }
-SELECTION = {"classification": "log_loss", "regression": "rmse"}  # metric on validation that selects, by task
+SELECTION = {"classification": "log_loss", "regression": "rmse"}  # validation metric that selects, by task
 
 
 class UserError(Exception):
-    """A mistake in what the user gave; its text is the whole message that the user needs."""
+    """An error that the user can fix; its text is shown alone, without a traceback."""
 
 
 class BadValue(UserError):
-    """A key that does not exist, or a value that it cannot take."""
+    """An unknown key, or a value that the key does not accept; ``message`` says so without naming the key."""
 
     def __init__(self, key: str, message: str):
         super().__init__(f"{key}: {message}")
@@ -61,16 +69,16 @@ class BadValue(UserError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One lesson of the guide.
+    """A lesson of the guide, or one beyond it.
 
     Parameters
     ----------
     guide : str
-        Section of the guide.
+        Section of the guide, or "beyond the guide".
     teaches : str
         The lesson in one sentence.
     taught : tuple of str
-        The only keys in which the stage differs from the stage before it.
+        The keys in which the settings differ from those of the stage before; all others are the same.
     """
 
     guide: str
@@ -81,7 +89,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "classify": Stage("1, 1.a", "Two hidden layers tell young from old by size and whole weight.", ()),
     "deepen": Stage("1.a", "A third hidden layer: does depth help?", ("hidden_sizes",)),
-    "encode": Stage("2 to 2.c", "Sex joins as a one-hot code: does it help, and when does it overfit?", ("features",)),
+    "encode": Stage("2 to 2.c", "Sex, one-hot encoded: does it help, and when does overfitting begin?", ("features",)),
     "regularize": Stage("3", "Weight decay in Adam (the guide's L2) against overfitting.", ("weight_decay",)),
     "dropout": Stage("3", "Dropout after every hidden layer, instead of weight decay.", ("weight_decay", "dropout")),
     "regress": Stage(
@@ -107,22 +115,27 @@ def _key(
     above: bool = False,
     below: bool = False,
 ) -> Any:
-    """Field of a settings class with the values that it admits; ``above`` and ``below`` exclude the bound itself."""
+    """A dataclass field with the values that it accepts; ``above`` and ``below`` exclude the bound itself."""
     bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
     return field(metadata={"expected": expected, "choices": choices, **bounds})
 
 
 class Settings:
-    """Base of the settings classes: reading with every value checked, and writing."""
+    """Base of the settings classes: reads and checks values, and writes them as text."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Build the settings from typed values or their text; complain about the first key that is wrong.
+        """Build the settings from typed values or their text.
+
+        Parameters
+        ----------
+        values : mapping of key to value
+            Every key of the class, and no other.
 
         Raises
         ------
         BadValue
-            For an unknown key (with the nearest one), a missing key, or a value out of range.
+            For the first unknown key (with the nearest known one), missing key, or value out of range.
         """
         known = {spec.name: spec for spec in fields(cls)}
         for key in values:
@@ -134,7 +147,7 @@ class Settings:
         return cls(**{key: _parse(spec, values[key]) for key, spec in known.items()})
 
     def as_text(self) -> dict[str, str]:
-        """The settings as the text that ``-P name=value`` takes."""
+        """Every setting as the text that ``-P name=value`` accepts."""
         return {spec.name: as_text(getattr(self, spec.name)) for spec in fields(self)}
 
 
@@ -147,10 +160,10 @@ def _hint(key: str, known: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class StageSettings(Settings):
-    """Every setting of one training run; the field names are the keys of ``experiments/*.toml``."""
+    """Settings of a stage of the guide; the field names are the keys of ``experiments/*.toml``."""
 
-    task: str = _key("classification (Young or Old) or regression (rings)", choices=("classification", "regression"))
-    features: tuple[str, ...] = _key("input columns, a comma between", choices=FEATURES)
+    task: str = _key("classification (Young or Old) or regression (rings)", choices=TASKS)
+    features: tuple[str, ...] = _key("input columns, separated by commas", choices=FEATURES)
     hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
     dropout: float = _key("probability of dropping a hidden unit, from 0 to below 1", minimum=0, maximum=1, below=True)
     clip: float = _key("limit of a standardised input |z|, from 0 (none) to 1000000", minimum=0, maximum=1_000_000)
@@ -163,10 +176,10 @@ class StageSettings(Settings):
     checkpoint: str = _key("epoch to keep: best (validation loss) or last", choices=("best", "last"))
     seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
     device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same form")
+    data: str = _key("uci (the shipped file) or a path to a file of the same format")
 
     def model_config(self) -> dict[str, Any]:
-        """What ``networks.build`` needs to make the network."""
+        """The configuration from which ``networks.build`` makes the network."""
         return {
             "architecture": MLP,
             "task": self.task,
@@ -179,7 +192,7 @@ class StageSettings(Settings):
 
 @dataclass(frozen=True)
 class RingsSettings(Settings):
-    """Every setting of a run of ``rings``."""
+    """Settings of the stage ``rings``; the field names are the keys of ``experiments/rings.toml``."""
 
     members: int = _key("networks in the ensemble, from 1 to 1024", minimum=1, maximum=1024)
     hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
@@ -190,13 +203,13 @@ class RingsSettings(Settings):
     average: float = _key(
         "decay per step of the moving average of weights, 0 to below 1", minimum=0, maximum=1, below=True
     )
-    refit: bool = _key("log a model that is trained on the validation rows too: true or false")
+    refit: bool = _key("log models trained on the validation rows too: true or false")
     seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
     device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same form")
+    data: str = _key("uci (the shipped file) or a path to a file of the same format")
 
     def model_config(self, task: str) -> dict[str, Any]:
-        """What ``networks.build`` needs to make the ensemble with the answer of one task."""
+        """The configuration from which ``networks.build`` makes the ensemble that answers for ``task``."""
         return {
             "architecture": RING_ENSEMBLE,
             "task": task,
@@ -206,7 +219,7 @@ class RingsSettings(Settings):
 
 
 def toml_path(stage: str) -> Path:
-    """Where the settings of a stage are kept."""
+    """Path of a stage's settings file."""
     return EXPERIMENTS_FOLDER / f"{stage}.toml"
 
 
@@ -216,19 +229,35 @@ def read_toml(stage: str) -> dict[str, Any]:
 
 
 def settings_type(stage: str | None) -> type[StageSettings] | type[RingsSettings]:
-    """The class of a stage's settings."""
+    """The class of a stage's settings; None stands for any stage of the guide."""
     if stage == "rings":
         return RingsSettings
     return StageSettings
 
 
 def load_settings(stage: str, overrides: Mapping[str, Any] | None = None) -> StageSettings | RingsSettings:
-    """Read the settings of ``stage`` and override some of them by typed values or their text."""
+    """Read the settings of a stage from its TOML file, with some of them overridden.
+
+    Parameters
+    ----------
+    stage : str
+        A stage of the guide, or ``rings``.
+    overrides : mapping of key to value, optional
+        Typed values or their text.
+
+    Raises
+    ------
+    BadValue
+        For an unknown key or a value out of range.
+    """
     return settings_type(stage).from_mapping({**read_toml(stage), **(overrides or {})})
 
 
 def as_text(value: Any) -> str:
-    """A setting as one shell word, so that MLflow does not store it with quotes."""
+    """A setting as one shell word, so ``Whole weight`` becomes ``Whole_weight``.
+
+    ``mlflow run`` quotes a parameter that is more than one word, and stores it together with the quotes.
+    """
     if isinstance(value, list | tuple):
         return ",".join(as_text(item) for item in value)
     if isinstance(value, bool):
@@ -239,9 +268,9 @@ def as_text(value: Any) -> str:
 
 
 def _parse(spec: Field, value: Any) -> Any:
-    """One value, typed or text, checked against its field."""
+    """Convert a typed value or its text to the field's type, and check it against the field's bounds."""
     try:
-        if spec.type.startswith("tuple"):
+        if spec.type.startswith("tuple"):  # annotations are postponed, so a field's type is its text
             return _parse_items(spec, value)
         parsed = _convert(spec.type, value)
         _check(spec.metadata, parsed)
@@ -251,7 +280,7 @@ def _parse(spec: Field, value: Any) -> Any:
 
 
 def _parse_items(spec: Field, value: Any) -> tuple:
-    """The items of a list, or of text with commas; column names must not repeat."""
+    """The items of a sequence, or of text separated by commas; a column name must not repeat."""
     items = value.strip("[]() ").split(",") if isinstance(value, str) else value
     kind = "int" if "int" in spec.type else "column"
     parsed = tuple(_convert(kind, item) for item in items)
@@ -304,16 +333,16 @@ def _convert_number(kind: str, value: Any) -> int | float:
 
 
 def _check(limits: Mapping[str, Any], value: Any) -> None:
-    """Raise ``ValueError`` unless the field admits the value."""
+    """Raise ``ValueError`` unless the value is within the limits of its field."""
     if limits["choices"]:
-        admitted = value in limits["choices"]
+        accepted = value in limits["choices"]
     elif isinstance(value, str | bool):
-        admitted = True
+        accepted = True
     else:
         low = limits["minimum"]
         high = limits["maximum"]
         is_above = value > low if limits["above"] else value >= low
         is_below = value < high if limits["below"] else value <= high
-        admitted = math.isfinite(value) and is_above and is_below
-    if not admitted:
+        accepted = math.isfinite(value) and is_above and is_below
+    if not accepted:
         raise ValueError

@@ -1,4 +1,4 @@
-"""Settings: what the TOML files say, and what an override may say."""
+"""Settings: what the TOML files hold, which values an override may have, and how metrics are labelled."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 
 from abalone.model.columns import FEATURES
-from abalone.settings import STAGES, BadValue, RingsSettings, StageSettings, load_settings, read_toml
+from abalone.settings import METRICS, STAGES, BadValue, RingsSettings, StageSettings, load_settings, read_toml
 
 
 def refused(stage: str = "classify", **overrides) -> str:
-    """The message with which ``overrides`` are refused."""
+    """The message of the error that the overrides raise."""
     with pytest.raises(BadValue) as error:
         load_settings(stage, overrides)
     assert error.value.key in overrides
@@ -21,24 +21,28 @@ def refused(stage: str = "classify", **overrides) -> str:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_a_complete_toml(stage):
-    experiment = load_settings(stage)
-    assert set(read_toml(stage)) == {f.name for f in fields(StageSettings)}
-    assert experiment.epochs == 50 and experiment.batch_size == 32 and experiment.gamma == 0.95
+    settings = load_settings(stage)
+    assert set(read_toml(stage)) == {spec.name for spec in fields(StageSettings)}
+    assert settings.epochs == 50
+    assert settings.batch_size == 32
+    assert settings.gamma == 0.95
 
 
 @pytest.mark.parametrize("before, stage", list(pairwise(STAGES)))
 def test_a_stage_differs_from_the_one_before_in_what_it_teaches(before, stage):
-    old, new = asdict(load_settings(before)), asdict(load_settings(stage))
+    old = asdict(load_settings(before))
+    new = asdict(load_settings(stage))
     assert {key for key in old if old[key] != new[key]} == set(STAGES[stage].taught)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_text_of_an_experiment_gives_it_back(stage):
-    experiment = load_settings(stage, {"features": FEATURES, "weight_decay": 1e-20, "data": "my folder/a_b.csv"})
-    text = experiment.as_text()
+def test_settings_can_be_read_back_from_their_text(stage):
+    settings = load_settings(stage, {"features": FEATURES, "weight_decay": 1e-20, "data": "my folder/a_b.csv"})
+    text = settings.as_text()
     assert all(isinstance(value, str) for value in text.values())
-    assert " " not in text["features"] and text["standardize_target"] in ("true", "false")
-    assert load_settings(stage, text) == experiment
+    assert " " not in text["features"]
+    assert text["standardize_target"] in ("true", "false")
+    assert load_settings(stage, text) == settings
     assert load_settings(stage, load_settings(stage).as_text()) == load_settings(stage)
 
 
@@ -71,9 +75,10 @@ def test_the_text_of_an_experiment_gives_it_back(stage):
         ("data", "a_b.csv", "a_b.csv"),
     ],
 )
-def test_a_value_in_any_spelling(key, given, value):
+def test_a_value_is_accepted_in_every_spelling(key, given, value):
     parsed = getattr(load_settings("classify", {key: given}), key)
-    assert parsed == value and type(parsed) is type(value)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +121,17 @@ def test_a_value_in_any_spelling(key, given, value):
 )
 def test_a_value_out_of_range_is_refused_with_key_value_and_range(key, given, expected):
     message = refused(**{key: given})
-    shown = ",".join(given) if isinstance(given, list) else str(given).lower() if given is True else str(given)
-    assert message.startswith(f"{key}: {shown!r} is not valid; expected ") and expected in message
+    assert message.startswith(f"{key}: '{shown(given)}' is not valid; expected ")
+    assert expected in message
+
+
+def shown(value) -> str:
+    """A value as a message shows it."""
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 @pytest.mark.parametrize(
@@ -129,34 +143,40 @@ def test_a_value_out_of_range_is_refused_with_key_value_and_range(key, given, ex
         ("wieghtdecay", "weight_decay"),
     ],
 )
-def test_a_misspelt_key_is_refused_with_the_nearest_name(key, near):
+def test_a_misspelt_key_is_refused_with_the_nearest_known_key(key, near):
     assert refused(**{key: "1"}) == f"{key}: no such key; did you mean {near}?"
 
 
-def test_a_key_near_to_none_is_refused_with_all_of_them():
+def test_a_key_unlike_any_other_is_refused_with_all_known_keys():
     message = refused(xyzzy=1)
-    assert all(f.name in message for f in fields(StageSettings))
+    assert all(spec.name in message for spec in fields(StageSettings))
 
 
-@pytest.mark.parametrize("key", [f.name for f in fields(StageSettings)])
+@pytest.mark.parametrize("key", [spec.name for spec in fields(StageSettings)])
 def test_a_missing_key_is_named(key):
-    settings = read_toml("regress")
-    del settings[key]
+    values = read_toml("regress")
+    del values[key]
     with pytest.raises(BadValue, match=f"^{key}: missing$"):
-        StageSettings.from_mapping(settings)
+        StageSettings.from_mapping(values)
 
 
-def test_an_experiment_cannot_be_changed():
+def test_settings_are_immutable():
     with pytest.raises(AttributeError):
         load_settings("classify").epochs = 1
 
 
-def test_rings_has_settings_of_its_own_kind():
-    experiment = load_settings("rings")
-    assert type(experiment) is RingsSettings
-    assert set(read_toml("rings")) == {f.name for f in fields(RingsSettings)}
-    assert load_settings("rings", load_settings("rings", {"refit": "false", "average": ".5"}).as_text()).refit is False
-    assert refused("rings", average="1").endswith(
-        "expected decay per step of the moving average of weights, 0 to below 1"
-    )
+def test_rings_has_settings_of_its_own_class():
+    assert type(load_settings("rings")) is RingsSettings
+    assert set(read_toml("rings")) == {spec.name for spec in fields(RingsSettings)}
+    changed = load_settings("rings", {"refit": "false", "average": ".5"})
+    assert changed.refit is False
+    assert load_settings("rings", changed.as_text()) == changed
+    expected = "expected decay per step of the moving average of weights, 0 to below 1"
+    assert refused("rings", average="1").endswith(expected)
     assert refused("rings", gamma="0.9").startswith("gamma: no such key")
+
+
+def test_a_metric_is_labelled_with_its_unit_if_it_has_one():
+    assert METRICS["rmse"].label_with_unit == "RMSE (rings)"
+    assert METRICS["log_loss"].label_with_unit == "log loss (nats)"
+    assert METRICS["roc_auc"].label_with_unit == "AUC"

@@ -1,132 +1,201 @@
-"""TODO stages.pages"""
+"""The pages of stage runs, and the table that compares their results, in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from abalone.evaluation.calibration import reliability_text
-from abalone.settings import RINGS, STAGES, TUNED, RingsSettings, StageSettings
+from abalone.settings import METRICS, RINGS, STAGES, TUNED, RingsSettings, StageSettings
+from abalone.stages.recorder import Result
 from abalone.tracking.markdown import format_score, markdown_table
 
-HEADLINES = {
+PAGE_METRICS = {
     "classification": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier"),
     "regression": ("rmse", "mae", "r2"),
 }
-TABLE_HEADER = ("stage", "accuracy", "RMSE (rings)", "AUC", "epochs to best", "seconds")
+RESULTS_HEADER = (
+    "stage",
+    METRICS["accuracy"].label_with_unit,
+    METRICS["rmse"].label_with_unit,
+    METRICS["roc_auc"].label_with_unit,
+    "epochs to best",
+    "seconds",
+)
 CLOSING_NOTE = (
-    "Test half. Baseline: the training rows' majority class, or their mean. The guide prints TPR 0.81 and FPR 0.36, "
-    "which make 0.725 of the rows right, the area 0.72 of a curve of hard labels, and sees overfitting from epoch 5 on."
+    "Scores are of the test half. The baseline is the majority class of the training rows, or their mean. The guide "
+    "prints TPR 0.81 and FPR 0.36, which amount to 0.725 of the rows right, an area of 0.72 under a curve of hard "
+    "labels, and overfitting from epoch 5 on."
 )
 
 
-def run_card(
+def stage_page(
     stage: str,
     settings: StageSettings,
     metrics: Mapping[str, float],
     model_uri: str,
     previous: tuple[str, Mapping[str, float]] | None,
 ) -> str:
-    """The description of a stage run.
+    """The description of a stage's run.
 
     Parameters
     ----------
-    stage, settings
-        What was run.
+    stage : str
+        Name of the stage, or ``tuned``.
+    settings : StageSettings
     metrics : mapping
-        Final scores, named ``name/split``, with ``baseline_name/split`` beside them, and ``best_epoch``.
+        Final metrics such as ``accuracy/test`` and ``baseline_accuracy/test``, ``best_epoch`` and ``reported_epoch``.
     model_uri : str
         Address of the logged model.
     previous : (run id, metrics) or None
-        The stage before this one, on the same rows, where such a run is known.
+        A run of the stage before that can be compared with this one.
 
     Returns
     -------
     str
         Markdown.
     """
+    if previous is None:
+        metrics_before = None
+        sentence_before = ""
+    else:
+        run_before, metrics_before = previous
+        sentence_before = f" The stage before is run `{run_before}`, on the same rows."
+    if settings.task == "classification":
+        baseline = "the majority class of the training rows"
+        output = "logits `[n, 2]` (Young, Old)"
+    else:
+        baseline = "the training mean"
+        output = "rings `[n, 1]`"
     lesson = STAGES.get(stage, TUNED)
-    names = HEADLINES[settings.task]
-    before = previous[1] if previous else {}
-    columns = ["test score", "this run", "baseline"] + (["stage before"] if previous else [])
-    rows = [
-        [name, *(format_score(source.get(key)) for source, key in _cells(name, metrics, before, bool(previous)))]
-        for name in names
+    section = f"guide section {lesson.guide}" if stage in STAGES else lesson.guide
+    paragraphs = [
+        f"**{stage}** ({section}). {lesson.teaches} Test: {_headline(settings.task, metrics, metrics_before)}.",
+        _score_table(settings.task, metrics, metrics_before),
+        f"The baseline is {baseline}.{sentence_before} Reported epoch: {metrics['reported_epoch']:.0f}; best by "
+        f"validation loss: {metrics['best_epoch']:.0f} of {settings.epochs}. The charts show the scores of the "
+        "reported epoch one step after the last epoch.",
+        f"Load it as a PyTorch module, float32 `[n, 10]` in, {output} out:",
+        _loading_code("pytorch", [f'model = mlflow.pytorch.load_model("{model_uri}")']),
+        "or score raw rows (text `Sex`, seven measurements):",
+        _loading_code("pyfunc", [f'model = mlflow.pyfunc.load_model("{model_uri}")']),
     ]
-    baseline = "the training rows' majority class" if settings.task == "classification" else "the training mean"
-    earlier = f" The stage before is run `{previous[0]}`, on the same rows." if previous else ""
-    return "\n\n".join([
-        f"**{stage}** ({f'guide section {lesson.guide}' if stage in STAGES else lesson.guide}). {lesson.teaches} "
-        f"Test: {_headline(settings.task, metrics, before)}.",
-        markdown_table(columns, rows),
-        f"The baseline is {baseline}.{earlier} Reported epoch: {metrics['reported_epoch']:.0f}; best by validation "
-        f"loss: {metrics['best_epoch']:.0f} of {settings.epochs}. Its scores stand one step after the last epoch "
-        "in the charts.",
-        "Load it as a PyTorch module, float32 `[n, 10]` in, "
-        + ("logits `[n, 2]` (Young, Old) out" if settings.task == "classification" else "rings `[n, 1]` out")
-        + f":\n\n```python\nimport mlflow.pytorch\n\nmodel = mlflow.pytorch.load_model(\"{model_uri}\")\n```",
-        f"or score raw rows (text `Sex`, seven measurements):\n\n```python\nimport mlflow.pyfunc\n\n"
-        f"model = mlflow.pyfunc.load_model(\"{model_uri}\")\n```",
-    ])  # fmt: skip
+    return "\n\n".join(paragraphs)
 
 
-def _headline(task: str, metrics: Mapping[str, float], before: Mapping[str, float]) -> str:
-    """The first score of a task beside those that it is to be held against; pages show little else unless unfolded."""
-    name, *_ = HEADLINES[task]
-    others = {"baseline": metrics.get(f"baseline_{name}/test"), "stage before": before.get(f"{name}/test")}
-    told = ", ".join(f"{whose} {format_score(value)}" for whose, value in others.items() if value is not None)
-    return f"{name} {format_score(metrics[f'{name}/test'])} ({told})"
+def rings_page(settings: RingsSettings, metrics: Mapping[str, float], model_uris: Mapping[str, str]) -> str:
+    """The description of a run of ``rings``.
 
+    Parameters
+    ----------
+    settings : RingsSettings
+    metrics : mapping
+        As for ``stage_page``, of both tasks.
+    model_uris : mapping of task to str
+        Addresses of the logged models.
 
-def rings_card(settings: RingsSettings, metrics: Mapping[str, float], model_uris: Mapping[str, str]) -> str:
-    """The description of a run of ``rings``; ``model_uris`` are the addresses of its models by task."""
-    names = [*HEADLINES["classification"], *HEADLINES["regression"]]
-    shown = ("{}/val", "baseline_{}/val", "{}/test", "baseline_{}/test")
-    rows = [[name, *(format_score(metrics.get(key.format(name))) for key in shown)] for name in names]
-    fits = (
-        "Validation scores, which promotion sees, are of a fit on the training rows. The models logged here, and the "
-        "test scores, are of a second fit with the same settings on training and validation rows."
-        if settings.refit
-        else "One fit on the training rows: it has the scores, and its models are logged here."
-    )
-    loading = "\n".join(f'model = mlflow.pytorch.load_model("{uri}")  # {task}' for task, uri in model_uris.items())
-    scoring = "\n".join(f'model = mlflow.pyfunc.load_model("{uri}")  # {task}' for task, uri in model_uris.items())
-    return "\n\n".join([
-        f"**rings** ({RINGS.guide}). {RINGS.teaches} "
-        f"Test: {'; '.join(_headline(task, metrics, {}) for task in HEADLINES)}.",
-        markdown_table(["score", "validation", "baseline", "test", "baseline"], rows),
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    if settings.refit:
+        fits = (
+            "Validation scores, by which promotion decides, come from a fit on the training rows. The logged models "
+            "and the test scores come from a second fit, with the same settings, on training and validation rows."
+        )
+    else:
+        fits = "One fit on the training rows gave all scores and the logged models."
+    headlines = [_headline(task, metrics, None) for task in PAGE_METRICS]
+    as_modules = []
+    as_scorers = []
+    for task, uri in model_uris.items():
+        as_modules.append(f'model = mlflow.pytorch.load_model("{uri}")  # {task}')
+        as_scorers.append(f'model = mlflow.pyfunc.load_model("{uri}")  # {task}')
+    paragraphs = [
+        f"**rings** ({RINGS.guide}). {RINGS.teaches} Test: {'; '.join(headlines)}.",
+        _rings_score_table(metrics),
         f"{fits} Baselines are the majority class and the mean of the rows of each fit. The lowest validation loss was "
-        f"at epoch {metrics['best_epoch']:.0f} of {settings.epochs}; the last one is reported, since the weights are "
-        "an average over the steps.",
+        f"at epoch {metrics['best_epoch']:.0f} of {settings.epochs}; the last epoch is reported, because the weights "
+        "are an average over the steps.",
         reliability_text(metrics),
-        "`importance.png` says what the predictions of the validation rows lose with a column, "
-        "`partial_dependence.png` how the predicted age goes with a measurement while the others stay.",
-        "Load a model as a PyTorch module, float32 `[n, 10]` in, logits `[n, 2]` (Young, Old) or rings `[n, 1]` out:"
-        f"\n\n```python\nimport mlflow.pytorch\n\n{loading}\n```",
-        f"or score raw rows (text `Sex`, seven measurements):\n\n```python\nimport mlflow.pyfunc\n\n{scoring}\n```",
-    ])  # fmt: skip
+        "`importance.png` shows how much worse the predictions for the validation rows become when a column is "
+        "shuffled, `partial_dependence.png` how the predicted age changes with one measurement while the others stay.",
+        "Load a model as a PyTorch module, float32 `[n, 10]` in, logits `[n, 2]` (Young, Old) or rings `[n, 1]` out:",
+        _loading_code("pytorch", as_modules),
+        "or score raw rows (text `Sex`, seven measurements):",
+        _loading_code("pyfunc", as_scorers),
+    ]
+    return "\n\n".join(paragraphs)
 
 
-def stage_rows(results: Sequence[Any]) -> list[tuple[str, ...]]:
-    """The cells of the comparison table, one row per result of ``run_stage``; a failed stage says so."""
+def _headline(task: str, metrics: Mapping[str, float], metrics_before: Mapping[str, float] | None) -> str:
+    """The first test score with those to compare it with; the UI shows little else of a page until it is unfolded."""
+    name = PAGE_METRICS[task][0]
+    compared = []
+    baseline = metrics.get(f"baseline_{name}/test")
+    if baseline is not None:
+        compared.append(f"baseline {format_score(baseline)}")
+    before = (metrics_before or {}).get(f"{name}/test")
+    if before is not None:
+        compared.append(f"stage before {format_score(before)}")
+    return f"{name} {format_score(metrics[f'{name}/test'])} ({', '.join(compared)})"
+
+
+def _score_table(task: str, metrics: Mapping[str, float], metrics_before: Mapping[str, float] | None) -> str:
+    header = ["test score", "this run", "baseline"]
+    if metrics_before is not None:
+        header.append("stage before")
+    rows = []
+    for name in PAGE_METRICS[task]:
+        row = [name, format_score(metrics.get(f"{name}/test")), format_score(metrics.get(f"baseline_{name}/test"))]
+        if metrics_before is not None:
+            row.append(format_score(metrics_before.get(f"{name}/test")))
+        rows.append(row)
+    return markdown_table(header, rows)
+
+
+def _rings_score_table(metrics: Mapping[str, float]) -> str:
+    rows = []
+    for names in PAGE_METRICS.values():
+        for name in names:
+            row = [name]
+            for part in ("val", "test"):
+                row.append(format_score(metrics.get(f"{name}/{part}")))
+                row.append(format_score(metrics.get(f"baseline_{name}/{part}")))
+            rows.append(row)
+    return markdown_table(["score", "validation", "baseline", "test", "baseline"], rows)
+
+
+def _loading_code(flavor: str, statements: Sequence[str]) -> str:
+    code = "\n".join(statements)
+    return f"```python\nimport mlflow.{flavor}\n\n{code}\n```"
+
+
+def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """The cells under ``RESULTS_HEADER``, one row per result; a stage without metrics is shown as failed."""
     rows = []
     for result in results:
-        scores = result.metrics
-        cells = [format_score(scores.get(f"{name}/test")) for name in ("accuracy", "rmse", "roc_auc")]
-        epochs = f"{scores['best_epoch']:.0f}" if "best_epoch" in scores else "failed"
-        rows.append((result.stage, *cells, epochs, f"{result.seconds:.1f}"))
+        epochs = "failed"
+        if "best_epoch" in result.metrics:
+            epochs = f"{result.metrics['best_epoch']:.0f}"
+        rows.append((result.stage, *_result_scores(result.metrics), epochs, f"{result.seconds:.1f}"))
     return rows
 
 
-def closing_rows(results: Sequence[Any]) -> list[tuple[str, ...]]:
-    """The rows of all results, and beneath them the baselines and the figures that the guide prints."""
-    baselines = {
-        name: value for result in reversed(results) for name, value in result.metrics.items() if "baseline" in name
-    }
-    cells = [format_score(baselines.get(f"baseline_{name}/test")) for name in ("accuracy", "rmse", "roc_auc")]
-    return [*stage_rows(results), ("baseline", *cells, "–", "–"), ("the guide", "0.725", "–", "0.72", "5", "–")]
+def closing_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """The rows of all results, then the baselines and the figures that the guide prints."""
+    baselines = {}
+    for result in results:
+        for name, value in result.metrics.items():
+            if name.startswith("baseline_"):
+                baselines.setdefault(name.removeprefix("baseline_"), value)
+    return [
+        *result_rows(results),
+        ("baseline", *_result_scores(baselines), "–", "–"),
+        ("the guide", "0.725", "–", "0.72", "5", "–"),
+    ]
 
 
-def _cells(name: str, metrics: Mapping, before: Mapping, compare: bool) -> list[tuple[Mapping, str]]:
-    cells = [(metrics, f"{name}/test"), (metrics, f"baseline_{name}/test")]
-    return cells + ([(before, f"{name}/test")] if compare else [])
+def _result_scores(metrics: Mapping[str, float]) -> list[str]:
+    """The cells of the three scores in ``RESULTS_HEADER``."""
+    return [format_score(metrics.get(f"{name}/test")) for name in ("accuracy", "rmse", "roc_auc")]

@@ -1,10 +1,11 @@
-"""What every training leaves in its run, written in one place so that no stage can forget a part of it."""
+"""The one place that opens the run of a training and writes everything into it, so that no stage can omit a part."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,15 +17,30 @@ from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData
 from abalone.evaluation.figures import confusion_matrix, predicted_actual, residuals, roc_curve
 from abalone.evaluation.scores import baseline, scores
-from abalone.settings import Settings
+from abalone.settings import Settings, Stage
 from abalone.tracking.flavor import log_model
 from abalone.tracking.run_logging import Scores, environment_tags, log_dataset, log_files, log_stage
-from abalone.tracking.runs import EXPERIMENT_NAME
+from abalone.tracking.runs import EXPERIMENT_NAME, RunOptions, tracked_run
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a stage: final metrics by ``name/split``, wall seconds, run id; an error if it failed."""
+    """Outcome of a stage.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the run.
+    task : str
+        Its task; both, separated by a comma, for ``rings``.
+    seconds : float
+        Wall time.
+    metrics : mapping
+        Final metrics, such as ``accuracy/test``, and ``best_epoch`` and ``reported_epoch``.
+    run_id : str
+    error : str
+        Message of the error, if the stage failed.
+    """
 
     stage: str
     task: str
@@ -36,14 +52,14 @@ class Result:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to log.
+    """A trained model that is to be logged.
 
     Parameters
     ----------
     module : nn.Module
         float32 ``[n, 10]`` to logits ``[n, 2]`` or rings ``[n, 1]``.
     config : mapping
-        What ``networks.build`` needs to make the same network.
+        The configuration from which ``networks.build`` makes the same network.
     name : str
         Name of the logged model.
     params : mapping
@@ -68,13 +84,11 @@ class Training:
     stage : str
         Stage whose command repeats the training.
     settings : Settings
-        Its settings.
     data : LoadedData
-        The rows.
     curves : mapping of name to values
         One value per epoch.
     predicted : mapping of part to mapping of column to ndarray
-        Predictions of the validation and test rows, for the tables.
+        Predictions for the validation and test rows, by the name of their column in the tables.
     epochs : mapping
         ``best_epoch`` and ``reported_epoch``.
     models : mapping of task to TrainedModel
@@ -90,15 +104,40 @@ class Training:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Final metrics of all models, and the epochs."""
-        found = dict(self.epochs)
+        """The epochs, and the final metrics of all models."""
+        metrics = dict(self.epochs)
         for model in self.models.values():
-            found |= model.scores
-        return found
+            metrics |= model.scores
+        return metrics
+
+
+def training_run(name: str, stage: str, task: str, lesson: Stage, options: RunOptions) -> AbstractContextManager[str]:
+    """Open the run of a training, with the tags by which leaderboards, promotion and later stages find it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, unless the user gave one.
+    stage : str
+        Tag ``stage``.
+    task : str
+        Tag ``task``; both, separated by a comma, for ``rings``.
+    lesson : Stage
+        What the training teaches, for the tag ``guide_section``.
+    options : RunOptions
+        Where the run is filed.
+    """
+    return tracked_run(name, {"stage": stage, "task": task, "guide_section": lesson.guide}, options)
 
 
 def log_models(training: Training) -> dict[str, str]:
-    """Log the models of a training under the active run; return their ids by task."""
+    """Log the models of a training in the active run.
+
+    Returns
+    -------
+    dict of task to str
+        Ids of the logged models.
+    """
     example = training.data.dataset.frame.iloc[training.data.split.train[:3]]
     ids = {}
     for task, model in training.models.items():
@@ -109,12 +148,11 @@ def log_models(training: Training) -> dict[str, str]:
 def record_training(
     run_id: str, training: Training, model_ids: Mapping[str, str], figures: Mapping[str, Any], page: str
 ) -> None:
-    """Write a training into its run: parameters, curves, scores, files, data set, tags and page.
+    """Write a training into its run: parameters, curves, final metrics, files, data set, tags and page.
 
     Parameters
     ----------
     run_id : str
-        The run.
     training : Training
     model_ids : mapping of task to id
         As ``log_models`` returns them.
@@ -125,34 +163,60 @@ def record_training(
     data = training.data
     params = training.settings.as_text()
     tables = {}
-    for part, columns in training.predicted.items():
-        rows = getattr(data.split, part)
-        tables[f"predictions/{part}.json"] = prediction_table(data.dataset.frame, rows, columns)
+    for part, rows in data.split.scored().items():
+        tables[f"predictions/{part}.json"] = prediction_table(data.dataset.frame, rows, training.predicted[part])
     texts = {"settings.toml": to_toml(training.settings), "command.txt": repeat_command(training.stage, params)}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
     log_dataset(run_id, data.dataset, data.split.parts())
     tags |= {"mlflow.note.content": page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
     tags |= environment_tags()
-    final = [Scores(training.epochs)]
-    for task, model in training.models.items():
-        final.append(Scores(model.scores, model_ids[task]))
+    final = _final_scores(training, model_ids)
     log_stage(run_id, params=params, curves=training.curves, final=final, tags=tags)
 
 
+def _final_scores(training: Training, model_ids: Mapping[str, str]) -> list[Scores]:
+    """Final metrics with the model that they belong to; the epochs belong to a model only if there is just one."""
+    owner = None
+    if len(model_ids) == 1:
+        [owner] = model_ids.values()
+    final = [Scores(training.epochs, owner)]
+    for task, model in training.models.items():
+        final.append(Scores(model.scores, model_ids[task]))
+    return final
+
+
 def final_metrics(
-    task: str, part: str, rings: np.ndarray, predicted: np.ndarray, rings_known: np.ndarray
+    task: str, part: str, data: LoadedData, predicted: np.ndarray, fitted: np.ndarray
 ) -> dict[str, float]:
-    """Scores of a part of the split and, as ``baseline_...``, those of knowing nothing but ``rings_known``."""
-    found = {}
+    """Scores of a model on one part of the split, and those of the baseline.
+
+    Parameters
+    ----------
+    task : str
+    part : str
+        ``val`` or ``test``.
+    data : LoadedData
+    predicted : ndarray [n]
+        Probability of Old, or rings, of the rows of the part.
+    fitted : ndarray, int64
+        Numbers of the rows that the model was fitted on, and that the baseline knows.
+
+    Returns
+    -------
+    dict
+        ``accuracy/test`` and so on, and ``baseline_accuracy/test`` and so on.
+    """
+    rings = data.rings[data.split.scored()[part]]
+    metrics = {}
     for name, value in scores(task, rings, predicted).items():
-        found[f"{name}/{part}"] = value
-    for name, value in baseline(task, rings_known, rings).items():
-        found[f"baseline_{name}/{part}"] = value
-    return found
+        metrics[f"{name}/{part}"] = value
+    for name, value in baseline(task, data.rings[fitted], rings).items():
+        metrics[f"baseline_{name}/{part}"] = value
+    return metrics
 
 
 def prediction_figures(task: str, rings: np.ndarray, predicted: np.ndarray, title: str) -> dict[str, Any]:
-    """The figures of a task's predictions of the test rows, by file name."""
+    """Figures of the predictions for the test rows, by file name."""
     if task == "classification":
         old = is_old(rings)
         return {
@@ -166,7 +230,7 @@ def prediction_figures(task: str, rings: np.ndarray, predicted: np.ndarray, titl
 
 
 def prediction_table(frame: pd.DataFrame, rows: np.ndarray, predicted: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Numbers and rings of ``rows``, named predictions beside them, and the rest of their data."""
+    """The rows with these numbers: number, rings, predictions by column name, then the other columns of the file."""
     columns = {name: values.round(9) for name, values in predicted.items()}
     table = frame.iloc[rows].assign(**columns).rename_axis("row").reset_index()
     first = ["row", "Rings", *columns]
@@ -174,7 +238,7 @@ def prediction_table(frame: pd.DataFrame, rows: np.ndarray, predicted: Mapping[s
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings as a TOML file that ``load_settings`` can read."""
+    """The settings as the text of a file in ``experiments/``."""
     lines = []
     for key, value in asdict(settings).items():
         lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")

@@ -1,4 +1,13 @@
-"""The stage ``rings``: one distribution of rings, one tracked run, two models."""
+"""The stage ``rings`` as a tracked run: one distribution of the number of rings, logged as two models.
+
+One ensemble gives both answers, so the run carries both tasks in its tag ``task``, separated by a comma; promotion
+looks for a task within that tag.
+
+Validation scores come from a fit on the training rows. With ``refit``, a second fit with the same settings adds the
+validation rows; its models are logged, and scored once on test. The last epoch is reported, not the best one: the
+weights are an exponential moving average over the steps, which makes early stopping needless, and a second fit has no
+rows left by which to choose an epoch. ``best_epoch``, the lowest validation loss of the first fit, is for information.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +25,8 @@ from abalone.evaluation.explanations import partial_dependence, permutation_impo
 from abalone.evaluation.figures import importance_bars, loss_curves, partial_dependence_curves, reliability_diagram
 from abalone.evaluation.scores import scores
 from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
-from abalone.settings import MODEL_KINDS, PREDICTION_COLUMNS, RINGS, TASKS, RingsSettings
-from abalone.stages.pages import rings_card
+from abalone.settings import METRICS, MODEL_KINDS, PREDICTION_COLUMNS, RINGS, SELECTION, TASKS, RingsSettings
+from abalone.stages.pages import rings_page
 from abalone.stages.recorder import (
     Result,
     TrainedModel,
@@ -26,21 +35,19 @@ from abalone.stages.recorder import (
     log_models,
     prediction_figures,
     record_training,
+    training_run,
 )
-from abalone.tracking.runs import RunOptions, tracked_run
+from abalone.tracking.runs import RunOptions
 from abalone.training.ring_ensemble import answers, fit_rings
 
 STAGE = "rings"
-HEADS = {"classification": RingClassifier, "regression": RingRegressor}
+NETWORKS = {"classification": RingClassifier, "regression": RingRegressor}
 
-Answers = Mapping[str, np.ndarray]
+Answers = Mapping[str, np.ndarray]  # by column of the prediction tables
 
 
 def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Result:
     """Train, evaluate and track the distribution of rings.
-
-    Validation scores come from a fit on the training rows only. With ``refit``, the models that are logged and scored
-    on test come from a second fit with the same settings, on training and validation rows.
 
     Parameters
     ----------
@@ -50,23 +57,23 @@ def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Re
         Where the run is filed.
     """
     began = time.perf_counter()
-    tags = {"stage": STAGE, "task": ", ".join(TASKS), "guide_section": RINGS.guide}
-    with tracked_run(STAGE, tags, options) as run_id:
+    both_tasks = ", ".join(TASKS)
+    with training_run(STAGE, STAGE, both_tasks, RINGS, options) as run_id:
         data = load_data(settings.data, settings.seed)
         split = data.split
         validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val)
-        known = split.train
+        fitted = split.train
         logged = validated
         if settings.refit:
-            known = np.concatenate([split.train, split.val])
-            logged, _ = fit_rings(settings, data.x, data.rings, known)
+            fitted = np.concatenate([split.train, split.val])
+            logged, _ = fit_rings(settings, data.x, data.rings, fitted)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
         models = {}
         for task in TASKS:
-            final = _final_metrics(task, "val", data, predicted["val"], split.train)
-            final |= _final_metrics(task, "test", data, predicted["test"], known)
-            models[task] = _trained_model(task, logged, settings, final)
+            metrics = _final_metrics(task, "val", data, predicted["val"], split.train)
+            metrics |= _final_metrics(task, "test", data, predicted["test"], fitted)
+            models[task] = _trained_model(task, logged, settings, metrics)
         training = Training(
             stage=STAGE,
             settings=settings,
@@ -82,53 +89,67 @@ def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Re
 
         model_ids = log_models(training)
         uris = {task: f"models:/{model_id}" for task, model_id in model_ids.items()}
-        page = rings_card(settings, training.metrics, uris)
+        page = rings_page(settings, training.metrics, uris)
         record_training(run_id, training, model_ids, figures, page)
-    return Result(STAGE, ", ".join(TASKS), time.perf_counter() - began, training.metrics, run_id)
+    return Result(
+        stage=STAGE,
+        task=both_tasks,
+        seconds=time.perf_counter() - began,
+        metrics=training.metrics,
+        run_id=run_id,
+    )
 
 
-def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, known: np.ndarray) -> dict[str, float]:
-    """Scores and baselines of a task on one part, and how far its probabilities or intervals can be believed."""
-    rings = data.rings[getattr(data.split, part)]
-    found = final_metrics(task, part, rings, predicted[PREDICTION_COLUMNS[task]], data.rings[known])
+def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, fitted: np.ndarray) -> dict[str, float]:
+    """Scores and baselines of a task on one part, with the calibration error or the coverage of the intervals."""
+    rings = data.rings[data.split.scored()[part]]
+    metrics = final_metrics(task, part, data, predicted[PREDICTION_COLUMNS[task]], fitted)
     if task == "classification":
-        found[f"ece/{part}"] = calibration_error(is_old(rings), predicted["probability_old"])
+        metrics[f"ece/{part}"] = calibration_error(is_old(rings), predicted["probability_old"])
     else:
-        found[f"coverage80/{part}"] = coverage(rings, predicted["rings_low"], predicted["rings_high"])
-    return found
+        metrics[f"coverage80/{part}"] = coverage(rings, predicted["rings_low"], predicted["rings_high"])
+    return metrics
 
 
 def _trained_model(
-    task: str, distribution: RingDistribution, settings: RingsSettings, final: Mapping[str, float]
+    task: str, distribution: RingDistribution, settings: RingsSettings, metrics: Mapping[str, float]
 ) -> TrainedModel:
-    config = settings.model_config(task)
-    params = {"task": task, **settings.as_text()}
-    return TrainedModel(HEADS[task](distribution).eval(), config, MODEL_KINDS[task], params, final)
+    return TrainedModel(
+        module=NETWORKS[task](distribution).eval(),
+        config=settings.model_config(task),
+        name=MODEL_KINDS[task],
+        params={"task": task, **settings.as_text()},
+        scores=metrics,
+    )
 
 
 def _prediction_figures(data: LoadedData, predicted: Mapping[str, Answers]) -> dict[str, Any]:
+    """The figures of both tasks, and the reliability of the probabilities on both parts."""
     figures = {}
     for task, column in PREDICTION_COLUMNS.items():
         figures |= prediction_figures(task, data.rings[data.split.test], predicted["test"][column], STAGE)
     bins = {}
     errors = {}
-    for part, answered in predicted.items():
-        old = is_old(data.rings[getattr(data.split, part)])
-        bins[part] = reliability(old, answered["probability_old"])
-        errors[part] = calibration_error(old, answered["probability_old"])
+    for part, rows in data.split.scored().items():
+        old = is_old(data.rings[rows])
+        probability = predicted[part]["probability_old"]
+        bins[part] = reliability(old, probability)
+        errors[part] = calibration_error(old, probability)
     title = f"{STAGE}: expected calibration error {errors['val']:.3f} (val), {errors['test']:.3f} (test)"
     figures["reliability.png"] = reliability_diagram(bins, title)
     return figures
 
 
 def _explanation_figures(validated: RingDistribution, logged: RingDistribution, data: LoadedData) -> dict[str, Any]:
-    """What the predictions of the validation rows depend on; importance is of the fit that has not seen them."""
+    """What the predictions for the validation rows depend on.
+
+    Importance is measured on the first fit, which has not seen these rows.
+    """
     x = data.x[data.split.val]
     rings = data.rings[data.split.val]
-    rises = {
-        "rise of log loss (nats)": _importance("classification", "log_loss", validated, x, rings),
-        "rise of RMSE (rings)": _importance("regression", "rmse", validated, x, rings),
-    }
+    rises = {}
+    for task, metric in SELECTION.items():
+        rises[f"rise of {METRICS[metric].label_with_unit}"] = _importance(task, metric, validated, x, rings)
     curves = partial_dependence(RingRegressor(logged), x)
     return {
         "importance.png": importance_bars(rises, f"{STAGE}: a column shuffled among the validation rows"),
@@ -142,4 +163,4 @@ def _importance(
     def loss(predicted: np.ndarray) -> float:
         return scores(task, rings, predicted)[metric]
 
-    return permutation_importance(HEADS[task](distribution), x, loss)
+    return permutation_importance(NETWORKS[task](distribution), x, loss)

@@ -1,0 +1,143 @@
+"""The training of the ring ensemble: what decides its weights, and what the trained ensemble knows about abalone."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from ring_fits import RINGS, ROWS, SHORT, X, member, probabilities, short_fit
+
+from abalone.data.reading import read
+from abalone.data.splitting import split
+from abalone.evaluation.scores import predict, scores
+from abalone.model.columns import FEATURES
+from abalone.model.features import Derive
+from abalone.model.networks import RingDistribution, RingRegressor, mean_rings, ring_interval
+from abalone.settings import PREDICTION_COLUMNS, load_settings
+from abalone.training.history import TrainingDiverged
+from abalone.training.ring_ensemble import answers, fit_rings, threshold_targets
+
+
+@pytest.fixture(scope="module")
+def short() -> RingDistribution:
+    return short_fit()
+
+
+@pytest.fixture(scope="module")
+def full() -> RingDistribution:
+    """The ensemble of ``experiments/rings.toml``, fitted on the training rows."""
+    distribution, _ = fit_rings(load_settings("rings"), X, RINGS, ROWS.train)
+    return distribution
+
+
+def test_a_member_does_not_depend_on_how_many_there_are(short):
+    alone = short_fit(members=1)
+    assert torch.allclose(probabilities(alone), probabilities(member(short, 0)), atol=1e-4)
+
+
+def test_targets_are_one_up_to_the_number_of_rings():
+    assert threshold_targets(np.array([1, 2, 29])).sum(1).tolist() == [0, 1, 28]
+    assert (mean_rings(threshold_targets(RINGS)).numpy() == RINGS).all()
+
+
+def test_rows_outside_training_change_nothing(short):
+    changed = X.clone()
+    changed[np.concatenate([ROWS.val, ROWS.test]), 3:] *= 10
+    again = short_fit(x=changed)
+    assert all(torch.equal(a, b) for a, b in zip(short.state_dict().values(), again.state_dict().values()))
+    assert not torch.equal(Derive().fit(X[ROWS.train]).mean, Derive().fit(X).mean)
+
+
+def all_weights(distribution: RingDistribution) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in distribution.parameters()])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(short):
+    assert torch.equal(all_weights(short_fit()), all_weights(short))
+    assert not torch.equal(all_weights(short_fit(seed=1)), all_weights(short))
+
+
+def test_curves_of_watched_rows_leave_the_weights_alone(short):
+    watched, curves = fit_rings(load_settings("rings", SHORT), X, RINGS, ROWS.train, ROWS.val)
+    assert set(curves) == {"loss/train", "loss/val"}
+    assert all(len(values) == 4 for values in curves.values())
+    assert curves["loss/train"][-1] < curves["loss/train"][0]
+    assert torch.equal(probabilities(watched), probabilities(short))
+
+
+def test_a_diverging_training_raises_and_names_the_learning_rate():
+    x = X.clone()
+    x[ROWS.train[0], 3] = torch.nan
+    with pytest.raises(TrainingDiverged, match="learning_rate"):
+        short_fit(x=x)
+
+
+def heavier_shell(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """The same animals with a heavier shell; the whole animal gains the same weight, size and flesh stay.
+
+    A heavier shell at the same whole weight would mean less flesh, so it would not be the same animal grown older.
+    """
+    shell = FEATURES.index("Shell weight")
+    whole = FEATURES.index("Whole weight")
+    changed = x.clone()
+    changed[:, whole] += (factor - 1) * changed[:, shell]
+    changed[:, shell] *= factor
+    return changed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.05, 1.1, 1.2])
+def test_a_heavier_shell_at_equal_size_is_older_on_average(full, factor):
+    x = X[ROWS.val]
+    before = predict(RingRegressor(full), x)
+    after = predict(RingRegressor(full), heavier_shell(x, factor))
+    print(f"x{factor}: {(after - before).mean():+.3f} rings, {(after > before).mean():.1%} of rows older")
+    assert (after - before).mean() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_interval_holds_four_of_five_animals_of_every_validation_fold(seed):
+    """Five folds of the half that is not for test; each fold is predicted by a fit on the other four."""
+    rows = split(read(), seed)
+    order = np.random.default_rng(seed).permutation(np.concatenate([rows.train, rows.val]))
+    settings = load_settings("rings", {"seed": seed, "members": 8})
+    covered = []
+    for fold in np.array_split(order, 5):
+        distribution, _ = fit_rings(settings, X, RINGS, np.setdiff1d(order, fold))
+        low, high = ring_interval(probabilities(distribution, X[fold]))
+        covered.append((low.numpy() <= RINGS[fold]) & (RINGS[fold] <= high.numpy()))
+        assert 0.72 <= covered[-1].mean() <= 0.88, "one fold of 418 rows: four standard errors"
+    print([round(fold.mean(), 3) for fold in covered])
+    assert 0.76 <= np.concatenate(covered).mean() <= 0.84
+
+
+@pytest.mark.slow
+def test_a_fit_takes_at_most_four_seconds_of_one_processor():
+    began = time.process_time()
+    fit_rings(load_settings("rings"), X, RINGS, np.concatenate([ROWS.train, ROWS.val]))
+    spent = time.process_time() - began
+    print(f"{spent:.2f} CPU-seconds")
+    assert spent <= 4
+
+
+@pytest.mark.slow
+def test_the_mean_test_scores_of_ten_seeds():
+    by_seed = []
+    for seed in range(10):
+        rows = split(read(), seed)
+        fitted = np.concatenate([rows.train, rows.val])
+        distribution, _ = fit_rings(load_settings("rings", {"seed": seed}), X, RINGS, fitted)
+        answered = answers(distribution, X[rows.test])
+        found = {}
+        for task, column in PREDICTION_COLUMNS.items():
+            found |= scores(task, RINGS[rows.test], answered[column])
+        by_seed.append(found)
+    means = {name: np.mean([found[name] for found in by_seed]) for name in by_seed[0]}
+    print({name: f"{value:.4f}" for name, value in means.items()})
+    assert means["log_loss"] <= 0.418
+    assert means["roc_auc"] >= 0.8875
+    assert means["rmse"] <= 2.055
+    assert means["mae"] <= 1.445
