@@ -1,4 +1,4 @@
-"""What the tests of the registry share: planted candidates, short forms of its commands, and damage to stored models."""
+"""Shared by the tests of the registry: planted candidates, short forms of commands, and damage to stored models."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def candidate(
     return run_id
 
 
-def _plant_predictions(
-    task: str, rings: np.ndarray, skill: float, noise: float, draw: int
-) -> tuple[np.ndarray, float]:
+def _plant_predictions(task: str, rings: np.ndarray, skill: float, noise: float, draw: int) -> tuple[np.ndarray, float]:
     """Return predictions of the rows, and the constant that the baseline predicts."""
     drawn = noise * np.random.default_rng(draw).normal(size=len(rings))
     if task == "classification":
@@ -167,4 +165,3 @@ def replace_in(path: Path, pattern: str, text: str) -> None:
     changed, count = re.subn(pattern, text, path.read_text())
     assert count, f"{pattern} is not in {path}"
     path.write_text(changed)
-

@@ -161,7 +161,7 @@ def load_model(uri: str) -> LoadedModel:
     try:
         with _undo_imports_on_failure(_own_package(folder)):
             pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-        columns = tuple(pyfunc.metadata.get_output_schema().input_names())
+        columns = _answer_columns(pyfunc)
     except Exception as error:  # damaged files raise errors of any kind
         raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
     return LoadedModel(uri=uri, columns=columns, pyfunc=pyfunc)
@@ -192,13 +192,20 @@ def _own_package(folder: Path) -> str:
     Without the check, Python would take a package that this process has imported already: today's code for a model
     logged before models were sealed, or the code of another model for one whose own is lost.
     """
-    flavor = Model.load(str(folder)).flavors["python_function"]
-    package = flavor["loader_module"].partition(".")[0]
+    flavor = Model.load(str(folder)).flavors.get("python_function", {})
+    package = flavor.get("loader_module", "").partition(".")[0]
     if package == PROJECT:
         raise ImportError("it was logged by an older version of the project, which did not seal its code")
     if package.startswith(PROJECT) and not Path(folder, flavor["code"], package).is_dir():
         raise ImportError(f"its code folder has no package {package}")
     return package
+
+
+def _answer_columns(pyfunc: Any) -> tuple[str, ...]:
+    schema = pyfunc.metadata.get_output_schema()
+    if schema is None:
+        raise ValueError("its signature names no outputs")
+    return tuple(schema.input_names())
 
 
 @contextmanager

@@ -151,7 +151,9 @@ def test_a_champion_that_cannot_be_loaded_is_replaced_even_by_a_weaker_run(clien
     candidate("weaker", 0.3, seed=seed)
     decision = promote_one(min_improvement=0.1)
     assert decision.promotes and decision.challenger.name == "weaker"
-    assert decision.reason.startswith("version 1, the champion, cannot be loaded (ImportError: it was logged by an older")
+    assert decision.reason.startswith(
+        "version 1, the champion, cannot be loaded (ImportError: it was logged by an older"
+    )
     assert (version_with("champion").version, version_with("previous").version) == (2, 1)
     assert decision.reason in version_with("champion").description
 
