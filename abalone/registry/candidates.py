@@ -1,8 +1,9 @@
-"""Which run should be champion, and why: candidates, gate, and the comparison with today's champion. Writes nothing.
+"""Find the runs that could be promoted, and say of every other run why it cannot. Writes nothing.
 
-Fit for promotion are the finished runs of one experiment with a model and a score better than the baseline by
-``MARGIN``. **Today's split** is that of the newest of them; only runs on the same rows are eligible, ranked by
-``evaluation.SELECTION`` on validation. The best must be better than the champion on the same rows.
+A run passes the gate if it is finished, has a model, and its validation score is better than the baseline by
+``MARGIN``. The newest run that passes sets **today's split**, and only runs on the same data and split are eligible;
+they are ranked by ``settings.SELECTION`` on validation. The best is loaded and scores a few rows before it is named,
+and if that fails, the next.
 """
 
 from __future__ import annotations
@@ -14,19 +15,37 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
+from abalone.model.scorer import BadRows
+from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import all_pages, rolled_back
-from abalone.settings import ANSWER_COLUMNS, SELECTION
+from abalone.settings import SELECTION
 
 MARGIN = 0.05
+LARGEST_SCORE = sys.float_info.max  # MLflow's database stores infinity as this
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run of a task, its model, its scores in the selection metric, and why it cannot be promoted, if so."""
+    """A run of a task.
+
+    Parameters
+    ----------
+    run_id, name, status : str
+        The run.
+    started : int
+        Milliseconds since 1970.
+    dataset, split : str
+        Fingerprints; empty if the run has none.
+    model_id : str
+        The task's logged model; empty if the run has none.
+    score, baseline, test : float or None
+        Selection metric on validation, of the baseline on validation, and on test; None if not logged.
+    refusal : str
+        Why the run cannot be promoted; empty if it can.
+    """
 
     run_id: str
     name: str
@@ -42,60 +61,84 @@ class Candidate:
 
 
 def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
-    """Every run of the task, whatever its state."""
-    client, metric = MlflowClient(), SELECTION[task]
-    models = {
-        model.source_run_id: model.model_id
-        for model in all_pages(client.search_logged_models, [experiment_id], f"params.task = '{task}'")
-        if str(model.status) == "READY"
-    }
-    found = []
+    """Return every run of the task, whatever its state.
+
+    A run of ``rings`` belongs to both tasks, and its tag ``task`` names both; so the tag is searched for the task's
+    name.
+    """
+    client = MlflowClient()
+    metric = SELECTION[task]
+    models = _models_by_run(client, task, experiment_id)
+    candidates = []
     for run in all_pages(client.search_runs, [experiment_id], f"tags.task LIKE '%{task}%'"):
-        tags, metrics, info = run.data.tags, run.data.metrics, run.info
-        found.append(
-            Candidate(
-                *(info.run_id, info.run_name, info.status, info.start_time),
-                *(tags.get("dataset", ""), tags.get("split", ""), models.get(info.run_id, "")),
-                *(metrics.get(f"{prefix}{metric}/{part}") for prefix, part in (("", "val"), ("baseline_", "val"))),
-                metrics.get(f"{metric}/test"),
-            )
+        tags = run.data.tags
+        metrics = run.data.metrics
+        candidate = Candidate(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            started=run.info.start_time,
+            dataset=tags.get("dataset", ""),
+            split=tags.get("split", ""),
+            model_id=models.get(run.info.run_id, ""),
+            score=metrics.get(f"{metric}/val"),
+            baseline=metrics.get(f"baseline_{metric}/val"),
+            test=metrics.get(f"{metric}/test"),
         )
-    return found
+        candidates.append(candidate)
+    return candidates
+
+
+def _models_by_run(client: MlflowClient, task: str, experiment_id: str) -> dict[str, str]:
+    models = {}
+    for model in all_pages(client.search_logged_models, [experiment_id], f"params.task = '{task}'"):
+        if str(model.status) == "READY":
+            models[model.source_run_id] = model.model_id
+    return models
 
 
 def judge_candidates(task: str, candidates: Sequence[Candidate], versions: Sequence[Any]) -> tuple[Candidate, ...]:
-    """Candidates with the reason of each refusal: the eligible first, the best of them at the head."""
-    metric = SELECTION[task]
-    judged = [replace(c, refusal=_unfit(c, metric)) for c in candidates]
-    newest = max((c for c in judged if not c.refusal), key=lambda c: c.started, default=None)
-    given_up = rolled_back(versions)
+    """Sort candidates, best first, and add the reason to those that cannot be promoted.
 
-    def refusal(c: Candidate) -> str:
-        if c.refusal:
-            return c.refusal
-        if (c.dataset, c.split) != (newest.dataset, newest.split):
-            return f"other rows (split {c.split}) than those of today ({newest.split}, run {newest.name})"
-        if version := given_up.get((c.split, repr(c.score))):
-            return f"same score as version {version}, which was rolled back"
-        return ""
+    Parameters
+    ----------
+    task : str
+        classification or regression.
+    candidates : sequence of Candidate
+        As ``find_candidates`` returns them.
+    versions : sequence of ModelVersion
+        All versions of the task's registered model.
 
-    judged = [replace(c, refusal=refusal(c)) for c in judged]
-    judged.sort(key=lambda c: (bool(c.refusal), c.score if _is_finite(c.score) else math.inf, c.started, c.run_id))
-    for i, candidate in enumerate(judged):  # from the best down, until one is whole
-        problem = candidate.refusal or _broken(task, candidate)
+    Returns
+    -------
+    tuple of Candidate
+        Best first, then the refused.
+    """
+    judged = [replace(c, refusal=_gate_refusal(task, c)) for c in candidates]
+    fit = [c for c in judged if not c.refusal]
+    if fit:
+        newest = max(fit, key=lambda c: c.started)
+        judged = [replace(c, refusal=c.refusal or _split_refusal(c, newest, versions)) for c in judged]
+    judged.sort(key=_rank)
+    for i, candidate in enumerate(judged):
+        # Loading is slow, so it ends with the first model that works.
+        problem = "" if candidate.refusal else _model_refusal(candidate)
         if not problem:
             break
         judged[i] = replace(candidate, refusal=problem)
     return tuple(sorted(judged, key=lambda c: bool(c.refusal)))
 
 
-def _unfit(candidate: Candidate, metric: str) -> str:
+def _gate_refusal(task: str, candidate: Candidate) -> str:
+    metric = SELECTION[task]
     if candidate.status != "FINISHED":
         return f"status {candidate.status}"
     if not candidate.model_id:
         return "no model"
+    if candidate.score is None:
+        return f"no {metric}/val"
     if not _is_finite(candidate.score):
-        return f"no {metric}/val" if candidate.score is None else f"{metric}/val is not finite"
+        return f"{metric}/val is not finite"
     if not candidate.dataset or not candidate.split:
         return "no fingerprint of data and split"
     if candidate.baseline is None or not candidate.score <= (1 - MARGIN) * candidate.baseline:
@@ -103,29 +146,45 @@ def _unfit(candidate: Candidate, metric: str) -> str:
     return ""
 
 
-def _is_finite(score: float | None) -> bool:
-    return score is not None and abs(score) < sys.float_info.max  # which MLflow's database holds for infinity
-
-
-def _broken(task: str, candidate: Candidate) -> str:
-    """What keeps a candidate from being used, found by using it."""
-    try:
-        rows = validation_rows(candidate.run_id)
-        score_rows(task, f"models:/{candidate.model_id}", rows.head())
-    except Exception as error:  # whatever a lost or damaged file makes of itself
-        return f"cannot be loaded ({str(error).splitlines()[0][:200]})"
+def _split_refusal(candidate: Candidate, newest: Candidate, versions: Sequence[Any]) -> str:
+    if (candidate.dataset, candidate.split) != (newest.dataset, newest.split):
+        return f"other rows (split {candidate.split}) than today's ({newest.split}, run {newest.name})"
+    version = rolled_back(versions).get((candidate.split, repr(candidate.score)))
+    if version:
+        return f"same score as version {version}, which was rolled back"
     return ""
 
 
-def promotable(task: str, experiment_id: str) -> int:
-    """How many runs of an experiment could be promoted, if theirs were today's rows."""
-    return sum(not _unfit(c, SELECTION[task]) for c in find_candidates(task, experiment_id))
+def _model_refusal(candidate: Candidate) -> str:
+    try:
+        rows = validation_rows(candidate.run_id)
+    except Exception as error:  # a lost or damaged file raises errors of any kind
+        return f"its validation predictions cannot be loaded ({describe(error)})"
+    try:
+        load_model(f"models:/{candidate.model_id}").predict(rows.head())
+    except (UnreachableModel, UnusableModel) as error:
+        return error.problem
+    except BadRows as error:
+        return f"its model refuses its own validation rows ({error.message})"
+    return ""
+
+
+def _rank(candidate: Candidate) -> tuple:
+    score = candidate.score if _is_finite(candidate.score) else math.inf
+    return bool(candidate.refusal), score, candidate.started, candidate.run_id
+
+
+def _is_finite(score: float | None) -> bool:
+    return score is not None and abs(score) < LARGEST_SCORE
+
+
+def count_promotable(task: str, experiment_id: str) -> int:
+    """Count the runs of an experiment that pass the gate."""
+    refusals = [_gate_refusal(task, candidate) for candidate in find_candidates(task, experiment_id)]
+    return refusals.count("")
 
 
 def validation_rows(run_id: str) -> pd.DataFrame:
-    """The validation rows of a run with its predictions: ``row``, the data set's columns, the prediction."""
-    return pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/val.json"))
-
-
-def score_rows(task: str, uri: str, rows: pd.DataFrame) -> np.ndarray:
-    return mlflow.pyfunc.load_model(uri, suppress_warnings=True).predict(rows)[ANSWER_COLUMNS[task]].to_numpy()
+    """Load a run's validation rows: ``row``, the columns of the data set, and the run's prediction."""
+    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/val.json")
+    return pd.DataFrame(table["data"], columns=table["columns"])

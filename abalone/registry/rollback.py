@@ -1,9 +1,10 @@
-"""TODO registry.rollback"""
+"""Put the previous champion back."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mlflow import MlflowClient
 
@@ -14,10 +15,19 @@ from abalone.tracking.runs import RunOptions, tracked_run
 
 
 def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptions = RunOptions()) -> None:
-    """Put the previous champion back; a second rollback brings the one that was taken away back again.
+    """Swap champion and previous champion of each task.
 
-    The version that leaves is marked, and no promotion takes its score on its split again; a second rollback takes the
-    mark away and sets none.
+    The version that loses the alias is tagged ``rolled_back``, and its score is not promoted again on its split. A
+    second rollback swaps the two back, removes that tag, and sets none.
+
+    Parameters
+    ----------
+    tasks : sequence of str
+        classification, regression or both.
+    say : callable
+        Takes a line per task.
+    options : RunOptions
+        Where the rollback's own run is filed.
 
     Raises
     ------
@@ -26,15 +36,11 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
     """
     client = MlflowClient()
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
-        holders = {task: (holder(task, CHAMPION), holder(task, PREVIOUS)) for task in tasks}
-        for task, (champion, previous) in holders.items():
-            if not champion or not previous:
-                lacks = PREVIOUS if champion else CHAMPION
-                raise UserError(
-                    f"{REGISTERED_MODELS[task]} has no version with the alias {lacks}; nothing to roll back"
-                )
+        pairs = {}
+        for task in tasks:
+            pairs[task] = (_required_holder(task, CHAMPION), _required_holder(task, PREVIOUS))
         lines = []
-        for task, (champion, previous) in holders.items():
+        for task, (champion, previous) in pairs.items():
             name = REGISTERED_MODELS[task]
             if ROLLED_BACK in previous.tags:
                 client.delete_model_version_tag(name, previous.version, ROLLED_BACK)
@@ -45,3 +51,10 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
             lines.append(f"{name}: version {previous.version} is champion again; {champion.version} is previous.")
         log_tags(run_id, {"mlflow.note.content": "\n\n".join(lines)})
         say("\n".join(lines))
+
+
+def _required_holder(task: str, alias: str) -> Any:
+    version = holder(task, alias)
+    if version is None:
+        raise UserError(f"{REGISTERED_MODELS[task]} has no version with the alias {alias}; nothing to roll back")
+    return version

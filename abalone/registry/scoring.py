@@ -1,4 +1,9 @@
-"""A CSV file of raw rows through both champions, a batch of lines at a time."""
+"""Score a CSV file of raw rows with both champions, a batch of lines at a time.
+
+Each batch is checked with the project's own ``check`` first, so that a bad field is reported by its line and column.
+MLflow's check of the signature, which comes before the champion's own, would name neither. The champions then get the
+fields as they were read, so the answers come from the champions' own code alone.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +11,59 @@ import csv
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-import mlflow
 import pandas as pd
 import torch
-from mlflow.exceptions import MlflowException
 
 from abalone.data.reading import FILE_COLUMNS
-from abalone.model.columns import RAW_COLUMNS
+from abalone.model.columns import RAW_COLUMNS, TEXT_COLUMNS
 from abalone.model.scorer import BadRows, check
+from abalone.registry.loading import LoadedModel, load_champion
 from abalone.settings import REGISTERED_MODELS, UserError
 
-LINES_AT_ONCE = 3_000  # with more, two champions of `rings` come near 500 MB
-INPUTS = {*RAW_COLUMNS, "Shell weights"}
+LINES_AT_ONCE = 3_000  # with more, two champions of `rings` need almost 500 MB
+SHELL_WEIGHT = "Shell weight"
+GUIDE_SHELL_WEIGHT = "Shell weights"  # the guide's spelling
+KNOWN_NAMES = {*RAW_COLUMNS, GUIDE_SHELL_WEIGHT}
 
 
-def load_champion(task: str) -> Any:
-    """The champion of a task as MLflow's pyfunc model; a ``UserError`` if there is none."""
-    uri = f"models:/{REGISTERED_MODELS[task]}@champion"
-    try:
-        return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"{uri} cannot be loaded from {mlflow.get_registry_uri()} ({error}); "
-            "make a champion with: mlflow run . -e promote -P experiment=NAME"
-        ) from None
+@dataclass(frozen=True)
+class Layout:
+    """Columns of a CSV file.
+
+    Parameters
+    ----------
+    names : list of str
+        Names of all columns.
+    has_header : bool
+        Whether the first line holds the names.
+    inputs : dict of int to str
+        Position of each of the eight columns that are scored, to its name in ``RAW_COLUMNS``.
+    """
+
+    names: list[str]
+    has_header: bool
+    inputs: dict[int, str]
 
 
-def score_csv(source: str, target: str) -> int:
+def score_csv(source: str, target: str, lines_at_once: int = LINES_AT_ONCE) -> int:
     """Append the scores of both champions to each line of a CSV file.
 
     Parameters
     ----------
     source : str
-        File to read, with or without a header; without one, eight columns in the order of the data file, and Rings
-        as a ninth or not. With one, columns in any order and among others.
+        File to read, with or without a header. Without one: eight columns in the order of the data file, and
+        optionally ``Rings`` as a ninth. With one: the eight columns in any order, among others or not.
     target : str
-        File to write: a header, the lines of ``source`` as they are, and what the champions answer. It appears when
-        all is done; one that is replaced keeps its mode, and a link stays a link.
+        File to write: a header, and the lines of ``source`` with the champions' answers appended. It appears once it is
+        complete. A file that is replaced keeps its mode, and a symbolic link stays a link.
+    lines_at_once : int
+        Lines to hold in memory.
 
     Returns
     -------
@@ -57,85 +73,131 @@ def score_csv(source: str, target: str) -> int:
     Raises
     ------
     UserError
-        For files that cannot be read or written, a column that is missing or named like an answer, and bad rows by
-        their line; nothing is written.
+        If a file cannot be read or written, a champion is missing or unusable, a column is missing or has the name of
+        an answer, or a row is bad; nothing is written.
     """
-    source_path, target_path = Path(source).expanduser(), Path(os.path.realpath(Path(target).expanduser()))
-    if not source or not source_path.is_file():
-        raise UserError(f"input {source!r}: no such file in {Path.cwd()}; give -P input=ROWS.csv")
-    if not target or not target_path.parent.is_dir():
-        raise UserError(f"output {target!r}: not a file in a folder that exists; give -P output=SCORED.csv")
-    if os.path.lexists(target_path) and not target_path.is_file():
-        raise UserError(f"output {target!r}: exists and is not a regular file; give -P output=SCORED.csv")
-    torch.set_num_threads(1)  # more of them only wait for each other over matrices this small
+    source_path, target_path = _check_paths(source, target)
+    torch.set_num_threads(1)  # with more threads, matrices this small are slower
     models = [load_champion(task) for task in REGISTERED_MODELS]
     part = target_path.with_name(f".{target_path.name}.{os.getpid()}.part")
     try:
         with source_path.open(encoding="utf-8-sig", newline="") as rows, part.open("w", encoding="utf-8") as scored:
             if target_path.exists():
                 shutil.copymode(target_path, part)
-            count = _score(models, rows, scored)
+            count = _score(models, rows, scored, lines_at_once)
         part.replace(target_path)
-    except (BadRows, UnicodeDecodeError) as error:
-        raise UserError(f"{source_path}: {getattr(error, 'message', error)}") from None
+    except BadRows as error:
+        raise UserError(f"{source_path}: {error.message}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source_path}: {error}") from error
     except OSError as error:
-        is_source = error.filename == str(source_path)  # else the part's name, which says nothing to the user
-        raise UserError(f"{source_path if is_source else target_path}: {error.strerror}") from None
+        # The error may name the part, which tells the user nothing.
+        path = source_path if error.filename == str(source_path) else target_path
+        raise UserError(f"{path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
     return count
 
 
-def _score(models: Sequence[Any], rows: TextIO, scored: TextIO) -> int:
-    stripped = ((number, line.rstrip("\r\n")) for number, line in enumerate(rows, 1))
-    lines = ((number, text) for number, text in stripped if text.strip())
+def _check_paths(source: str, target: str) -> tuple[Path, Path]:
+    source_path = Path(source).expanduser()
+    target_path = Path(os.path.realpath(Path(target).expanduser()))
+    if not source or not source_path.is_file():
+        raise UserError(f"input {source!r}: no such file in {Path.cwd()}; give -P input=ROWS.csv")
+    if not target or not target_path.parent.is_dir():
+        raise UserError(f"output {target!r}: not a file in a folder that exists; give -P output=SCORED.csv")
+    if os.path.lexists(target_path) and not target_path.is_file():
+        raise UserError(f"output {target!r}: exists and is not a regular file; give -P output=SCORED.csv")
+    return source_path, target_path
+
+
+def _score(models: Sequence[LoadedModel], rows: TextIO, scored: TextIO, lines_at_once: int) -> int:
+    """Write a header and the scored rows; return the number of rows."""
+    lines = _numbered_lines(rows)
     first = next(lines, (1, ""))
-    names, has_header = _columns(*first)
-    check(pd.DataFrame(columns=names))  # says at once what is missing
-    wanted = [i for i, name in enumerate(names) if name in INPUTS]
-    answered = [name for model in models for name in model.metadata.get_output_schema().input_names()]
-    if taken := [name for name in names if name in answered]:
-        raise BadRows(f"column {', '.join(taken)} is named like an answer; rename it or leave it out")
-    _write(scored, [",".join([_quoted(name) for name in names] + answered)])
-    form = ",".join(["{}", *("{}" if name == "label" else "{:.9g}" for name in answered)])
+    layout = _read_layout(*first)
+    if not layout.has_header:
+        lines = chain([first], lines)
+    answers = [name for model in models for name in model.columns]
+    taken = [name for name in layout.names if name in answers]
+    if taken:
+        raise BadRows(f"column {', '.join(taken)} has the name of an answer; rename it or leave it out")
+    header = [_quote(name) for name in layout.names] + answers
+    _write_lines(scored, [",".join(header)])
+    form = ",".join(["{}", *(_number_format(name) for name in answers)])
     count = 0
-    for batch in _batches(lines if has_header else chain([first], lines), len(names)):
-        text = StringIO("\n".join(batch.values()))
-        frame = pd.read_csv(text, header=None, usecols=wanted, na_filter=False, skipinitialspace=True, low_memory=False)
-        frame.columns = [names[i] for i in wanted]
-        frame.index = pd.Index(batch, name="line")
-        columns = pd.concat([model.predict(frame) for model in models], axis=1)
-        answers = zip(batch.values(), *(columns[name].tolist() for name in answered))
-        _write(scored, [form.format(*answer) for answer in answers])
+    for batch in _batches(lines, len(layout.names), lines_at_once):
+        frame = _parse(batch, layout)
+        check(frame)
+        scores = pd.concat([model.predict(frame) for model in models], axis=1)
+        columns = [scores[name].tolist() for name in answers]
+        _write_lines(scored, [form.format(*cells) for cells in zip(batch.values(), *columns)])
         count += len(batch)
     return count
 
 
-def _columns(number: int, first: str) -> tuple[list[str], bool]:
-    """Names of the columns, and whether the first line gave them: it does with a known name, or without a number."""
-    fields = [field.strip() for field in _fields(number, first)]
-    if INPUTS & set(fields) or not any(map(_is_number, fields)):
-        return fields, True
-    if len(fields) not in (len(RAW_COLUMNS), len(FILE_COLUMNS)):
+def _numbered_lines(rows: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, with their numbers from 1."""
+    for number, line in enumerate(rows, 1):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield number, text
+
+
+def _read_layout(number: int, first: str) -> Layout:
+    """Find the columns by the first line, which is a header if it has a known name or no number."""
+    fields = [field.strip() for field in _split_fields(number, first)]
+    has_header = bool(KNOWN_NAMES & set(fields)) or not any(_is_number(field) for field in fields)
+    if has_header:
+        names = fields
+    elif len(fields) in (len(RAW_COLUMNS), len(FILE_COLUMNS)):
+        names = list(FILE_COLUMNS[: len(fields)])
+    else:
         raise BadRows(
             f"line {number}: {len(fields)} columns and no header; expected {len(RAW_COLUMNS)} or {len(FILE_COLUMNS)}: "
             + ", ".join(FILE_COLUMNS)
         )
-    return list(FILE_COLUMNS[: len(fields)]), False
+    check(pd.DataFrame(columns=names))  # says at once which columns are missing
+    has_shell_weight = SHELL_WEIGHT in names
+    inputs = {}
+    for position, name in enumerate(names):
+        if name in RAW_COLUMNS:
+            inputs[position] = name
+        elif name == GUIDE_SHELL_WEIGHT and not has_shell_weight:
+            inputs[position] = SHELL_WEIGHT  # the only spelling that the champions' signatures know
+    return Layout(names=names, has_header=has_header, inputs=inputs)
 
 
-def _batches(lines: Iterator[tuple[int, str]], width: int) -> Iterator[dict[int, str]]:
-    """Lines by their number; each must have ``width`` fields."""
-    while batch := dict(islice(lines, LINES_AT_ONCE)):
+def _parse(batch: dict[int, str], layout: Layout) -> pd.DataFrame:
+    """Parse lines into the eight columns; the index holds the line numbers."""
+    frame = pd.read_csv(
+        StringIO("\n".join(batch.values())),
+        header=None,
+        usecols=list(layout.inputs),
+        na_filter=False,
+        skipinitialspace=True,
+        low_memory=False,
+    )
+    frame.columns = list(layout.inputs.values())
+    frame.index = pd.Index(batch, name="line")
+    return frame
+
+
+def _batches(lines: Iterator[tuple[int, str]], width: int, lines_at_once: int) -> Iterator[dict[int, str]]:
+    """Yield lines by their number, after checking that each has ``width`` fields."""
+    while True:
+        batch = dict(islice(lines, lines_at_once))
+        if not batch:
+            return
         for number, text in batch.items():
-            fields = len(_fields(number, text)) if '"' in text else text.count(",") + 1
+            fields = len(_split_fields(number, text)) if '"' in text else text.count(",") + 1
             if fields != width:
                 raise BadRows(f"line {number}: {fields} columns, expected {width}")
         yield batch
 
 
-def _fields(number: int, text: str) -> list[str]:
-    """As strict as pandas, which reads the same fields from a line that passes here, but names no line."""
+def _split_fields(number: int, text: str) -> list[str]:
+    """Split a line into fields, as strictly as pandas does, whose errors name no line."""
     try:
         return next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
@@ -150,9 +212,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
+def _number_format(column: str) -> str:
+    return "{}" if column in TEXT_COLUMNS else "{:.9g}"
 
 
-def _write(file: TextIO, lines: Sequence[str]) -> None:
+def _quote(name: str) -> str:
+    if set(name) & set(',"\n'):
+        escaped = name.replace('"', '""')
+        return f'"{escaped}"'
+    return name
+
+
+def _write_lines(file: TextIO, lines: Sequence[str]) -> None:
     file.write("\n".join(lines) + "\n")

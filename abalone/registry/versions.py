@@ -1,4 +1,4 @@
-"""TODO registry.versions"""
+"""Versions and aliases of the registered models."""
 
 from __future__ import annotations
 
@@ -10,45 +10,63 @@ from mlflow.exceptions import MlflowException
 
 from abalone.settings import REGISTERED_MODELS
 
-CHAMPION, PREVIOUS, ROLLED_BACK = "champion", "previous", "rolled_back"
-PAGE = 100
+CHAMPION = "champion"  # alias of the version to use
+PREVIOUS = "previous"  # alias of the version that the champion replaced
+ROLLED_BACK = "rolled_back"  # tag of a version: when it was rolled back
+PAGE_SIZE = 100
+ATTEMPTS = 20
 
 
 def holder(task: str, alias: str) -> Any:
-    """The model version that holds an alias, or None."""
-    client, name = MlflowClient(), REGISTERED_MODELS[task]
-    # Not get_model_version_by_alias: its error is the same for no alias and for no answer.
-    aliases = [model.aliases for model in client.search_registered_models(f"name = '{name}'") if alias in model.aliases]
-    return client.get_model_version(name, aliases[0][alias]) if aliases else None
+    """Return the model version that holds an alias, or None."""
+    client = MlflowClient()
+    name = REGISTERED_MODELS[task]
+    # Not get_model_version_by_alias: it raises the same error for a missing alias and for a server that is down.
+    for model in client.search_registered_models(f"name = '{name}'"):
+        if alias in model.aliases:
+            return client.get_model_version(name, model.aliases[alias])
+    return None
 
 
 def versions(task: str) -> list[Any]:
-    """All versions of a task's registered model."""
+    """Return all versions of a task's registered model."""
     return list(all_pages(MlflowClient().search_model_versions, f"name = '{REGISTERED_MODELS[task]}'"))
 
 
 def rolled_back(versions: Sequence[Any]) -> dict[tuple[str, str], str]:
-    """Split and score of versions that were rolled back, which no version nor run may bring back; to their number."""
-    return {(v.tags.get("split"), v.tags.get("score")): v.version for v in versions if ROLLED_BACK in v.tags}
+    """Map (split, score) of each version that was rolled back to its version number.
+
+    The key is the score and not the run, so that neither another version nor another run with the same score on the
+    same split is promoted again.
+    """
+    found = {}
+    for version in versions:
+        if ROLLED_BACK in version.tags:
+            found[version.tags.get("split"), version.tags.get("score")] = version.version
+    return found
 
 
 def all_pages(search: Callable[..., Any], *query: Any) -> Iterator[Any]:
-    """All results of one of MLflow's searches, which give them in pages."""
+    """Yield the results of one of MLflow's paged searches, over all pages."""
     token = None
     while True:
-        page = search(*query, max_results=PAGE, page_token=token)
+        page = search(*query, max_results=PAGE_SIZE, page_token=token)
         yield from page
-        if not (token := page.token):
+        token = page.token
+        if not token:
             return
 
 
 def set_alias(client: MlflowClient, name: str, alias: str, version: Any) -> None:
-    for attempt in range(ATTEMPTS):
+    """Point an alias of the registered model ``name`` at a version.
+
+    Two processes that set a new alias at the same time violate a UNIQUE constraint of MLflow's database, which refuses
+    one of them; so a failed attempt is repeated.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            return client.set_registered_model_alias(name, alias, str(version))
-        except MlflowException:  # two first settings at once: the database refuses one of them
-            if attempt == ATTEMPTS - 1:
+            client.set_registered_model_alias(name, alias, str(version))
+            return
+        except MlflowException:
+            if attempt == ATTEMPTS:
                 raise
-
-
-ATTEMPTS = 20

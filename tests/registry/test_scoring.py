@@ -1,4 +1,4 @@
-"""A CSV file through both champions: what it may look like, what is refused, and what it costs."""
+"""A CSV file through both champions: what it may look like, what is refused, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -9,53 +9,78 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from helpers import ROOT, environment, mlflow_run
-from mlflow.tracking import MlflowClient
-from test_serving import log, logged  # noqa: F401
+from mlflow import MlflowClient
+from registry_store import make_unsealed, model_folder, rename_package, replace_in
+from torch import nn
 
 from abalone.data.reading import FILE_COLUMNS, SHIPPED_FILE, read
-from abalone.model.columns import RAW_COLUMNS
+from abalone.model.columns import FEATURES, RAW_COLUMNS
 from abalone.model.features import encode
 from abalone.model.networks import build
-from abalone.registry import scoring
 from abalone.registry.scoring import score_csv
-from abalone.settings import REGISTERED_MODELS, UserError, load_settings
+from abalone.settings import REGISTERED_MODELS, StageSettings, UserError, load_settings, read_toml
+from abalone.tracking.flavor import log_model
+from abalone.tracking.runs import tracked_run
 
 
-def crown(uris: Mapping[str, str]) -> None:
+def log(model: nn.Module, config: dict) -> str:
+    """Log a model and return its id."""
+    with tracked_run("model"):
+        return log_model(model, config, read().frame.head(3), {"task": config["task"]}, name="model")
+
+
+def register(model_ids: Mapping[str, str]) -> None:
     """Make the logged model of each task its champion."""
     client = MlflowClient()
     for task, name in REGISTERED_MODELS.items():
         client.create_registered_model(name)
-        version = client.create_model_version(name, uris[task], model_id=uris[task].removeprefix("models:/"))
+        version = client.create_model_version(name, f"models:/{model_ids[task]}", model_id=model_ids[task])
         client.set_registered_model_alias(name, "champion", version.version)
 
 
 @pytest.fixture
-def champions(logged):  # noqa: F811
-    """A registry in which both tasks have a champion."""
-    crown(logged)
-    return {task: mlflow.pyfunc.load_model(uri) for task, uri in logged.items()}
+def champion_ids(store) -> dict[str, str]:
+    """A registry in which both tasks have an untrained champion: ids of the logged models by task."""
+    model_ids = {}
+    for task in REGISTERED_MODELS:
+        changes = {"task": task, "features": FEATURES, "hidden_sizes": (16, 16)}
+        config = StageSettings.from_mapping({**read_toml("regress"), **changes}).model_config()
+        torch.manual_seed(0)
+        model = build(config)
+        model.prepare.fit(encode(read().frame))
+        model_ids[task] = log(model.eval(), config)
+    register(model_ids)
+    return model_ids
+
+
+@pytest.fixture
+def champions(champion_ids) -> dict:
+    """The same champions, loaded by MLflow."""
+    return {task: mlflow.pyfunc.load_model(f"models:/{model_id}") for task, model_id in champion_ids.items()}
 
 
 @pytest.fixture
 def ring_champions(store) -> None:
-    """Champions of the size that ``rings`` trains; drawn at random, which costs as much to score."""
-    rings, uris = load_settings("rings"), {}
+    """Champions of the size that ``rings`` trains; random weights cost as much to score."""
+    settings = load_settings("rings")
+    model_ids = {}
     for task in REGISTERED_MODELS:
-        settings = {"task": task, "members": rings.members, "hidden_sizes": list(rings.hidden_sizes)}
-        model = build(settings).eval()
+        config = settings.model_config(task)
+        model = build(config).eval()
         model.distribution.prepare.fit(encode(read().frame))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
-        uris[task] = log(model, settings)
-    crown(uris)
+        model_ids[task] = log(model, config)
+    register(model_ids)
 
 
 def score(text: str) -> pd.DataFrame:
+    """Score a file with this text."""
     Path("rows.csv").write_text(text)
     score_csv("rows.csv", "scored.csv")
     return pd.read_csv("scored.csv")
@@ -104,10 +129,10 @@ def test_the_file_may_have_a_header_and_rings_or_not(champions, text):
     assert scored["rings"].to_numpy() == pytest.approx(expected, abs=1e-6)
 
 
-def test_batches_change_nothing(champions, monkeypatch):
+def test_batches_change_nothing(champions):
     whole = score(HEADERLESS)
-    monkeypatch.setattr(scoring, "LINES_AT_ONCE", 3)
-    pd.testing.assert_frame_equal(score(HEADERLESS), whole)
+    score_csv("rows.csv", "batches.csv", lines_at_once=3)
+    pd.testing.assert_frame_equal(pd.read_csv("batches.csv"), whole)
 
 
 def test_a_header_alone_gives_a_header_alone(champions):
@@ -147,8 +172,8 @@ def test_a_bad_line_is_counted_with_header_and_blank_lines(champions):
         score(text)
 
 
-def test_a_column_named_like_an_answer_is_refused(champions):
-    with pytest.raises(UserError, match=r"column rings, label is named like an answer; rename it or leave it out$"):
+def test_a_column_with_the_name_of_an_answer_is_refused(champions):
+    with pytest.raises(UserError, match=r"column rings, label has the name of an answer; rename it or leave it out$"):
         score(FRAME.assign(rings=1, label="x", rings_low=1).to_csv(index=False))
 
 
@@ -175,7 +200,7 @@ def test_a_file_that_is_no_table_is_refused(champions, content, reason):
         ("", "scored.csv", "input ''"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused(source, target, reason):
+def test_a_file_that_cannot_be_read_or_written_is_refused(source, target, reason):
     Path("rows.csv").write_text(HEADERLESS)
     with pytest.raises(UserError, match=reason):
         score_csv(source, target)
@@ -210,8 +235,53 @@ def test_an_output_that_cannot_be_written_is_named(champions):
 
 def test_without_a_champion_it_says_how_to_make_one(store):
     Path("rows.csv").write_text(HEADERLESS)
-    with pytest.raises(UserError, match=r"models:/abalone-classifier@champion cannot be loaded.*-e promote"):
+    with pytest.raises(
+        UserError, match=r"abalone-classifier has no version with the alias champion in sqlite:.*-e promote"
+    ):
         score_csv("rows.csv", "scored.csv")
+
+
+def test_the_file_may_mix_forms_of_numbers(champions):
+    """Whole numbers are int64 to pandas and odd ones text; MLflow would refuse both where the signature says double."""
+    odd = FRAME.assign(Length="+.5", Diameter=1, Height=[".1", "1e-1", "0.10"] + ["+.1"] * 4, **{"Whole weight": 2})
+    plain = FRAME.assign(Length=0.5, Diameter=1.0, Height=0.1, **{"Whole weight": 2.0})
+    scored = score(odd.to_csv(index=False))
+    expected = champions["regression"].predict(plain)["rings"].to_numpy()
+    assert scored["rings"].to_numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_answers_come_from_the_champions_own_code(champion_ids, champions):
+    """Not from the classes that this process has imported, whose numbers are others."""
+    folder = model_folder(champion_ids["regression"])
+    package = rename_package(folder, "abalone_model_of_another_version")
+    replace_in(package / "features.py", "z = \\(x", "z = 2 * (x")
+    replace_in(package / "columns.py", "YEARS_BEFORE_FIRST_RING = 1.5", "YEARS_BEFORE_FIRST_RING = 2.5")
+    replace_in(package / "scorer.py", "x: Tensor = encode\\(checked\\)", "x = 1.01 * encode(checked)")
+    scored = score(HEADERLESS)
+    own = mlflow.pyfunc.load_model(f"models:/{champion_ids['regression']}").predict(FRAME)
+    assert list(scored["rings"]) == [float(f"{rings:.9g}") for rings in own["rings"]]
+    assert (scored["age_years"] - scored["rings"]).to_numpy() == pytest.approx(np.full(7, 2.5))
+    todays = champions["regression"].predict(FRAME)["rings"].to_numpy()
+    assert (abs(scored["rings"].to_numpy() - todays) > 1e-4).all()
+
+
+def test_a_champion_that_refuses_more_than_todays_check_says_which_line(champion_ids):
+    package = rename_package(model_folder(champion_ids["regression"]), "abalone_model_of_narrow_limits")
+    replace_in(package / "columns.py", '"Length": 8.15', '"Length": 0.5')
+    with pytest.raises(UserError, match=r"^rows.csv: line 3: Length is 0\.53, expected a number from 0 to 0\.5"):
+        score(HEADERLESS)
+
+
+def test_a_champion_of_an_older_version_is_named_with_the_way_out(champion_ids):
+    make_unsealed(model_folder(champion_ids["regression"]))
+    Path("scored.csv").write_text("from before")
+    with pytest.raises(UserError) as refusal:
+        score(HEADERLESS)
+    assert str(refusal.value) == (
+        "models:/abalone-regressor/1 cannot be loaded (ImportError: it was logged by an older version of the project, "
+        "which did not seal its code); train and promote again"
+    )
+    assert Path("scored.csv").read_text() == "from before"
 
 
 PEAK = """

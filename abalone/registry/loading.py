@@ -1,0 +1,227 @@
+"""Load champions and candidates: fetch a model's files, then import the code that the model carries.
+
+Every model that this package uses is loaded here, so that each failure is reported in the same way. The two steps fail
+for different reasons. If the files cannot be fetched, the store is at fault and the model may be fine
+(``UnreachableModel``). A model that was fetched but cannot be loaded, or fails on valid rows, is of no use to anyone
+(``UnusableModel``): it was logged by an older version of the project, or its files are damaged.
+
+The files are copied to a temporary folder even if the store is a local one. A read error then belongs to the fetch,
+and Python writes no bytecode into the store.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
+from abalone.model.scorer import BadRows
+from abalone.registry.versions import CHAMPION, holder
+from abalone.settings import REGISTERED_MODELS, UserError
+
+PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
+FLOAT64_MEASUREMENTS = dict.fromkeys(MEASUREMENTS, np.float64)
+LONGEST_REASON = 200  # characters
+
+
+class UnreachableModel(UserError):
+    """A model whose files cannot be fetched.
+
+    Parameters
+    ----------
+    uri : str
+        Address of the model.
+    reason : str
+        What the store answered.
+    """
+
+    def __init__(self, uri: str, reason: str):
+        self.problem = f"cannot be fetched ({reason})"
+        where = mlflow.get_tracking_uri()
+        super().__init__(f"{uri} {self.problem}; check that the artifact store behind {where} is available")
+
+
+class UnusableModel(UserError):
+    """A model that was fetched but cannot be loaded, or fails on valid rows.
+
+    Parameters
+    ----------
+    uri : str
+        Address of the model.
+    problem : str
+        What does not work, and why.
+    """
+
+    def __init__(self, uri: str, problem: str):
+        self.problem = problem
+        super().__init__(f"{uri} {problem}; train and promote again")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that scores raw rows with its own code.
+
+    Parameters
+    ----------
+    uri : str
+        Address that it was loaded from.
+    columns : tuple of str
+        Columns of its answer.
+    pyfunc : mlflow.pyfunc.PyFuncModel
+        The model.
+    """
+
+    uri: str
+    columns: tuple[str, ...]
+    pyfunc: Any
+
+    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Score raw rows.
+
+        Parameters
+        ----------
+        rows : DataFrame [n, at least 8]
+            The columns of ``RAW_COLUMNS``; the measurements as numbers, or as text that is a number.
+
+        Returns
+        -------
+        DataFrame [n, len(columns)]
+
+        Raises
+        ------
+        BadRows
+            If the model refuses a row, in the words of the model's own version.
+        UnusableModel
+            If the model fails in any other way.
+        """
+        # MLflow refuses a column of int64, and of text, where the signature says double.
+        typed = rows[list(RAW_COLUMNS)].astype(FLOAT64_MEASUREMENTS)
+        try:
+            return self.pyfunc.predict(typed)
+        except Exception as error:
+            # The model raises the BadRows of its sealed package, which is not the class imported here.
+            if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE":
+                raise BadRows(error.message) from None
+            raise UnusableModel(self.uri, f"cannot score rows ({describe(error)})") from error
+
+
+def load_champion(task: str) -> LoadedModel:
+    """Load the champion of a task.
+
+    Raises
+    ------
+    UserError
+        If there is none, or the registry cannot be read.
+    UnreachableModel, UnusableModel
+        As for ``load_model``.
+    """
+    name = REGISTERED_MODELS[task]
+    registry = mlflow.get_registry_uri()
+    try:
+        version = holder(task, CHAMPION)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"the model registry {registry} cannot be read ({describe(error)})") from error
+    if version is None:
+        raise UserError(
+            f"{name} has no version with the alias {CHAMPION} in {registry}; "
+            "make one with: mlflow run . -e promote -P experiment=NAME"
+        )
+    return load_model(f"models:/{name}/{version.version}")
+
+
+def load_model(uri: str) -> LoadedModel:
+    """Load a model with the code that was logged with it.
+
+    Parameters
+    ----------
+    uri : str
+        ``models:/NAME/VERSION`` or ``models:/ID``.
+
+    Raises
+    ------
+    UnreachableModel
+        If its files cannot be fetched.
+    UnusableModel
+        If they were fetched but cannot be loaded.
+    """
+    folder = _fetch(uri)
+    try:
+        with _undo_imports_on_failure(_own_package(folder)):
+            pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+        columns = _answer_columns(pyfunc)
+    except Exception as error:  # damaged files raise errors of any kind
+        raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
+    return LoadedModel(uri=uri, columns=columns, pyfunc=pyfunc)
+
+
+def describe(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message, shortened."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
+
+
+def _fetch(uri: str) -> Path:
+    """Copy a model's files into a folder that is deleted when the process ends."""
+    folder = Path(mkdtemp(prefix="abalone-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+    except Exception as error:  # each kind of store has errors of its own
+        raise UnreachableModel(uri, describe(error)) from error
+    if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
+        raise UnreachableModel(uri, "there is no file MLmodel")
+    return folder
+
+
+def _own_package(folder: Path) -> str:
+    """Return the package that loads the model, after checking that it is the model's own.
+
+    Without the check, Python would take a package that this process has imported already: today's code for a model
+    logged before models were sealed, or the code of another model for one whose own is lost.
+    """
+    flavor = Model.load(str(folder)).flavors.get("python_function", {})
+    package = flavor.get("loader_module", "").partition(".")[0]
+    if package == PROJECT:
+        raise ImportError("it was logged by an older version of the project, which did not seal its code")
+    if package.startswith(PROJECT) and not Path(folder, flavor["code"], package).is_dir():
+        raise ImportError(f"its code folder has no package {package}")
+    return package
+
+
+def _answer_columns(pyfunc: Any) -> tuple[str, ...]:
+    schema = pyfunc.metadata.get_output_schema()
+    if schema is None:
+        raise ValueError("its signature names no outputs")
+    return tuple(schema.input_names())
+
+
+@contextmanager
+def _undo_imports_on_failure(package: str) -> Iterator[None]:
+    """Forget a package that was imported in part.
+
+    Models of one version share the package's name. A damaged copy left in ``sys.modules`` would be used for the next
+    model too.
+    """
+    modules_before = set(sys.modules)
+    path_before = list(sys.path)
+    try:
+        yield
+    except BaseException:
+        sys.path[:] = path_before
+        for name in set(sys.modules) - modules_before:
+            if name.partition(".")[0] == package:
+                del sys.modules[name]
+        raise

@@ -1,0 +1,167 @@
+"""Shared by the tests of the registry: planted candidates, short forms of commands, and damage to stored models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+
+from abalone.data.labels import is_old
+from abalone.data.reading import read
+from abalone.data.splitting import split
+from abalone.evaluation.scores import scores
+from abalone.model.networks import build
+from abalone.registry.decision import Decision
+from abalone.registry.promotion import promote
+from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, load_settings
+from abalone.tracking.flavor import log_model
+from abalone.tracking.run_logging import log_files, log_tags
+from abalone.tracking.runs import RunOptions, tracked_run
+
+CLASSIFIER = REGISTERED_MODELS["classification"]
+STAGES = {"classification": "encode", "regression": "regress"}
+
+
+def candidate(
+    name: str,
+    skill: float,
+    *,
+    task: str = "classification",
+    experiment: str = "abalone",
+    seed: int = 0,
+    noise: float = 0.0,
+    draw: int = 0,
+    test: float = 0.5,
+    metrics: dict[str, float | None] | None = None,
+    tags: dict[str, str] | None = None,
+    has_model: bool = True,
+) -> str:
+    """Leave a finished run as a stage does, with planted validation predictions, and return its id.
+
+    Parameters
+    ----------
+    name, experiment : str
+        Name of the run, and of the experiment that it is filed in.
+    skill : float
+        0 predicts the baseline, 1 the truth.
+    noise, draw : float, int
+        Standard deviation and seed of noise on the predictions.
+    test : float
+        Score on test.
+    metrics, tags : dict
+        More metrics and tags, or others; a metric that is None is not logged.
+    has_model : bool
+        Whether to log an untrained model.
+    """
+    dataset = read()
+    parts = split(dataset, seed)
+    frame = dataset.frame.iloc[parts.val]
+    rings = frame["Rings"].to_numpy()
+    predicted, baseline = _plant_predictions(task, rings, skill, noise, draw)
+    metric = SELECTION[task]
+    final = {
+        f"{metric}/val": scores(task, rings, predicted)[metric],
+        f"baseline_{metric}/val": scores(task, rings, np.full(len(rings), baseline))[metric],
+        f"{metric}/test": test,
+    }
+    final |= metrics or {}
+    with tracked_run(name, {"stage": name, "task": task}, RunOptions(experiment_name=experiment)) as run_id:
+        if has_model:
+            config = load_settings(STAGES[task], {"hidden_sizes": "4"}).model_config()
+            log_model(build(config).eval(), config, dataset.frame.head(2), {"task": task}, name="model")
+        columns = {PREDICTION_COLUMNS[task]: predicted.round(9)}
+        table = frame.assign(**columns).rename_axis("row").reset_index()
+        log_files(run_id, texts={}, figures={}, tables={"predictions/val.json": table})
+        for key, value in final.items():
+            if value is not None:
+                mlflow.log_metric(key, value)
+        mlflow.log_params({"data": "uci", "seed": seed})
+        log_tags(run_id, {"dataset": dataset.sha256[:12], "split": parts.fingerprint} | (tags or {}))
+    return run_id
+
+
+def _plant_predictions(task: str, rings: np.ndarray, skill: float, noise: float, draw: int) -> tuple[np.ndarray, float]:
+    """Return predictions of the rows, and the constant that the baseline predicts."""
+    drawn = noise * np.random.default_rng(draw).normal(size=len(rings))
+    if task == "classification":
+        baseline = 0.5
+        truth = is_old(rings)
+        return (baseline + skill * (truth - baseline) + drawn).clip(0.01, 0.99), baseline
+    baseline = rings.mean()
+    return baseline + skill * (rings - baseline) + drawn, baseline
+
+
+def say_nothing(text: str) -> None:
+    """Take the place of a command's output."""
+
+
+def promote_one(task: str = "classification", **options: Any) -> Decision:
+    """Promote for one task."""
+    [decision] = promote((task,), say_nothing, **options)
+    return decision
+
+
+def version_with(alias: str, task: str = "classification") -> Any:
+    """Return the version that holds an alias; MLflow raises if there is none."""
+    return MlflowClient().get_model_version_by_alias(REGISTERED_MODELS[task], alias)
+
+
+def refusals(decision: Decision) -> dict[str, str]:
+    """Map each candidate's name to the reason of its refusal."""
+    return {candidate.name: candidate.refusal for candidate in decision.candidates}
+
+
+def experiment_id(name: str = "abalone") -> str:
+    return MlflowClient().get_experiment_by_name(name).experiment_id
+
+
+def runs_of(stage: str, experiment: str = "abalone") -> list[Any]:
+    """Return the runs of a stage."""
+    return MlflowClient().search_runs([experiment_id(experiment)], f"tags.stage = '{stage}'")
+
+
+def model_id_of(run_id: str) -> str:
+    """Return the id of the only model that a run logged."""
+    experiment = MlflowClient().get_run(run_id).info.experiment_id
+    [model] = [m for m in MlflowClient().search_logged_models([experiment]) if m.source_run_id == run_id]
+    return model.model_id
+
+
+def model_folder(model_id: str) -> Path:
+    """Return the folder in the store that holds a logged model."""
+    location = MlflowClient().get_logged_model(model_id).artifact_location  # a path or a file URI
+    return Path(url2pathname(urlparse(location).path))
+
+
+def package_of(folder: Path) -> Path:
+    """Return the sealed package in a logged model's folder."""
+    [package] = Path(folder, "code").iterdir()
+    return package
+
+
+def rename_package(folder: Path, name: str) -> Path:
+    """Rename a model's sealed package, so that this process has not imported it yet; return its folder."""
+    old = package_of(folder)
+    new = old.with_name(name)
+    old.rename(new)
+    replace_in(folder / "MLmodel", old.name, name)
+    return new
+
+
+def make_unsealed(folder: Path) -> None:
+    """Make a model look as one that a version of the project without sealing logged."""
+    package_of(folder).rename(folder / "code" / "abalone")
+    replace_in(folder / "MLmodel", r"loader_module: \S+", "loader_module: abalone.serving")
+
+
+def replace_in(path: Path, pattern: str, text: str) -> None:
+    """Replace a pattern, which must occur, in a file."""
+    changed, count = re.subn(pattern, text, path.read_text())
+    assert count, f"{pattern} is not in {path}"
+    path.write_text(changed)
