@@ -1,4 +1,4 @@
-"""MLflow's own model server on a loopback port of its own, for benchmarks and tests."""
+"""Start MLflow's own model server on a free loopback port, for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -19,30 +19,35 @@ START_SECONDS = 120
 
 @contextlib.contextmanager
 def model_server(uri: str, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[str]:
-    """Serve a model as ``mlflow models serve`` does, and end the server's whole process group afterwards.
+    """Run ``mlflow models serve``, and stop its whole process group at the end.
 
     Parameters
     ----------
     uri : str
-        ``models:/…``.
+        URI of the model, or its folder.
     log : Path
-        File for what the server says.
+        File for the output of the server.
     env : mapping, optional
-        More environment variables.
+        Environment variables to add to those of this process.
     cwd : Path, optional
-        Folder to start in.
+        Working folder of the server.
 
     Yields
     ------
     str
-        Address to post rows to.
+        URL to post rows to.
+
+    Raises
+    ------
+    RuntimeError
+        If the server does not answer in time; with the end of its output.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    tools = Path(sys.executable).parent  # where mlflow and the uvicorn that it calls are
+    tools = Path(sys.executable).parent  # mlflow calls uvicorn by name
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", **(env or {})}
-    command = [str(tools / "mlflow"), *("models", "serve", "-m", uri, "--env-manager", "local", "--port", str(port))]
+    command = [str(tools / "mlflow"), "models", "serve", "-m", uri, "--env-manager", "local", "--port", str(port)]
     with log.open("w") as output:
         server = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, cwd=cwd, start_new_session=True
@@ -51,18 +56,19 @@ def model_server(uri: str, log: Path, env: Mapping[str, str] | None = None, cwd:
             _wait(server, f"http://127.0.0.1:{port}/ping", log)
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
-            for last in (signal.SIGTERM, signal.SIGKILL):
+            for number in (signal.SIGTERM, signal.SIGKILL):
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(server.pid, last)
+                    os.killpg(server.pid, number)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     server.wait(10)
 
 
 def _wait(server: subprocess.Popen, address: str, log: Path) -> None:
+    """Return when the server answers at ``address``."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
             urllib.request.urlopen(address, timeout=5).close()
             return
         time.sleep(0.1)
-    raise RuntimeError(f"the model server did not come up: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"the model server did not start; its output ends with: {log.read_text()[-2000:]}")

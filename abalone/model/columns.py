@@ -1,4 +1,7 @@
-"""The columns of the data set, in the order in which everything else uses them."""
+"""Names, order and limits of the columns that go into a model and of those that come out.
+
+Imports neither torch nor pandas, so that the command line can name columns without loading them.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ MEASUREMENTS = (
 )
 RAW_COLUMNS = ("Sex", *MEASUREMENTS)
 FEATURES = (*SEXES, *MEASUREMENTS)
+GUIDE_SPELLING = {"Shell weights": "Shell weight"}  # accepted wherever a table has no column of the right name
 CLASS_LABELS = ("Young", "Old")
 OLD_FROM_RINGS = 10
 YEARS_BEFORE_FIRST_RING = 1.5
-# Ten times the largest in the shipped file: more is absurd, or in another unit.
+# Upper limits, ten times the largest value of the UCI file: anything above is an error or in another unit.
 LIMITS = {
     "Length": 8.15,
     "Diameter": 6.5,
@@ -31,16 +35,27 @@ LIMITS = {
     "Shell weight": 10.05,
 }
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
-INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # of a regressor that knows the distribution of rings
-TEXT_COLUMNS = ("Sex", "label")  # everything else is a number
-# What the key "architecture" of a model's configuration may say.
+INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # only of a regressor that predicts the distribution of rings
+TEXT_COLUMNS = ("Sex", "label")  # all other columns hold numbers
+# Values of the key "architecture" in the configuration of a model.
 MLP = "mlp"
 RING_ENSEMBLE = "ring_ensemble"
 
 
 def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Columns that a model answers; ``config`` is what ``networks.build`` takes."""
-    answered = OUTPUTS[config["task"]]
+    """Name the columns of a model's predictions.
+
+    Parameters
+    ----------
+    config : mapping
+        Configuration of the model, as ``networks.build`` takes it.
+
+    Returns
+    -------
+    tuple of str
+        In the order in which the model returns them.
+    """
+    names = OUTPUTS[config["task"]]
     if config["task"] == "regression" and config["architecture"] == RING_ENSEMBLE:
-        return answered + INTERVAL_OUTPUTS
-    return answered
+        return names + INTERVAL_OUTPUTS
+    return names

@@ -1,4 +1,8 @@
-"""Data frame to tensor, and the preparation (column choice, standardisation, clipping) that lives inside a model."""
+"""From a table of raw rows to the tensor that every network takes, and the first layers of the networks.
+
+Column choice, standardisation, clipping and derived ratios are layers of a network (``Prepare``, ``Derive``), so that
+their statistics are saved together with its weights.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .columns import FEATURES, MEASUREMENTS, SEXES
+from .columns import FEATURES, GUIDE_SPELLING, MEASUREMENTS, SEXES
 
-LEAST = 5e-4  # of a measurement, in the file's unit: the smallest weight in the shipped file, so that logs are finite
-HEIGHTS = (0.01, 0.26)  # a slip of the pen beyond these: four rows of the shipped file
-LIMIT = 4.0  # standard deviations
+SMALLEST_MEASUREMENT = 5e-4  # the smallest weight of the UCI file; keeps the logarithms of zeros finite
+HEIGHT_RANGE = (0.01, 0.26)  # four heights of the UCI file lie outside and look like recording errors
+DERIVED_CLIP = 4.0  # standard deviations
 
 
 def encode(frame: pd.DataFrame) -> Tensor:
-    """Turn raw rows into the input that every model takes.
+    """Turn raw rows into the input that every network takes.
 
     Parameters
     ----------
     frame : DataFrame [n, at least 8]
-        ``Sex`` as text and the seven measurements in the units of the data file. The guide's own name
-        ``Shell weights`` is taken for ``Shell weight``.
+        ``Sex`` as text and the seven measurements in the units of the UCI file (mm / 200 and g / 200). The guide's
+        spelling ``Shell weights`` is accepted for ``Shell weight``.
 
     Returns
     -------
@@ -34,27 +38,34 @@ def encode(frame: pd.DataFrame) -> Tensor:
     Raises
     ------
     ValueError
-        For a ``Sex`` that is none of the three: the first such row.
+        If a ``Sex`` is not M, F or I; the message names the first such row.
     """
-    if "Shell weight" not in frame.columns:
-        frame = frame.rename(columns={"Shell weights": "Shell weight"})
-    sex = pd.Index(SEXES, dtype=object).get_indexer(frame["Sex"])  # [n], -1 for what is none of them
+    frame = rename_guide_spelling(frame)
+    sex = pd.Index(SEXES, dtype=object).get_indexer(frame["Sex"])  # [n], -1 for any other value
     if (sex < 0).any():
         first = int(np.argmax(sex < 0))
         raise ValueError(f"row {frame.index[first]}: Sex is {frame['Sex'].iloc[first]!r}, expected M, F or I")
+    one_hot = np.eye(len(SEXES), dtype=np.float32)[sex]  # [n, 3]
     measured = frame[list(MEASUREMENTS)].to_numpy(dtype=np.float32)  # [n, 7]
-    return torch.from_numpy(np.hstack([np.eye(len(SEXES), dtype=np.float32)[sex], measured]))
+    return torch.from_numpy(np.hstack([one_hot, measured]))
+
+
+def rename_guide_spelling(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rename ``Shell weights`` to ``Shell weight``, unless there is a column of that name already."""
+    if "Shell weight" in frame.columns:
+        return frame
+    return frame.rename(columns=GUIDE_SPELLING)
 
 
 class Prepare(nn.Module):
-    """Choose columns, standardise the measured ones, limit outliers. The one-hot columns pass as they are.
+    """Choose columns, standardise the measurements among them and clip outliers. One-hot columns pass unchanged.
 
     Parameters
     ----------
     features : sequence of str
         Names out of ``columns.FEATURES``.
     clip : float
-        Limit of a standardised measurement, in standard deviations; 0 means none.
+        Limit of a standardised measurement, in standard deviations; 0 for no limit.
 
     Shape
     -----
@@ -65,29 +76,32 @@ class Prepare(nn.Module):
     mean: Tensor
     scale: Tensor
     limit: Tensor
+    one_hot: Tensor
 
     def __init__(self, features: Sequence[str], clip: float):
         super().__init__()
         one_hot = torch.tensor([name in SEXES for name in features])
-        limit = torch.full((len(features),), clip or math.inf).masked_fill(one_hot, math.inf)
+        largest = math.inf if clip == 0 else float(clip)
+        limit = torch.full((len(features),), largest).masked_fill(one_hot, math.inf)
         self.register_buffer("index", torch.tensor([FEATURES.index(name) for name in features]))
         self.register_buffer("mean", torch.zeros(len(features)))
         self.register_buffer("scale", torch.ones(len(features)))
-        # Not a part of the state: it follows from the arguments.
+        # These two follow from the arguments, so they need no place in the saved state.
         self.register_buffer("limit", limit, persistent=False)
         self.register_buffer("one_hot", one_hot, persistent=False)
 
     def fit(self, x_train: Tensor) -> Prepare:
-        """Take mean and standard deviation (population) from the training rows, and only from them.
+        """Set mean and scale to the mean and the population standard deviation of the training rows.
 
         Parameters
         ----------
         x_train : Tensor [n, 10], float32
         """
-        chosen = x_train[:, self.index].double()  # float32 sums would make the result depend on the row order
-        mean, scale = chosen.mean(0), chosen.std(0, correction=0)
+        chosen = x_train[:, self.index].double()  # float32 sums would make the result depend on the order of the rows
+        mean = chosen.mean(0)
+        scale = chosen.std(0, correction=0)
         self.mean.copy_(mean.masked_fill(self.one_hot, 0.0))
-        self.scale.copy_(scale.masked_fill(self.one_hot | (scale == 0), 1.0))  # a constant column stays finite
+        self.scale.copy_(scale.masked_fill(self.one_hot | (scale == 0), 1.0))  # 1 keeps a constant column finite
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,10 +110,9 @@ class Prepare(nn.Module):
 
 
 class Derive(nn.Module):
-    """Sizes and weights with their logarithms and ratios, standardised and limited; sex as it is.
+    """Add logarithms and ratios to the measurements, standardise and clip them all. One-hot columns pass unchanged.
 
-    The shape of an animal and the shares of its parts tell more of its age than any size does: an old one grows no
-    longer, but its shell grows heavier.
+    Ratios say more about age than sizes do: an old animal no longer grows longer, but its shell grows heavier.
 
     Shape
     -----
@@ -116,7 +129,7 @@ class Derive(nn.Module):
         self.register_buffer("scale", torch.ones(self.outputs - len(SEXES)))
 
     def fit(self, x_train: Tensor) -> Derive:
-        """Take mean and standard deviation (population) from the training rows, and only from them.
+        """Set mean and scale to the mean and the population standard deviation of the training rows.
 
         Parameters
         ----------
@@ -130,16 +143,20 @@ class Derive(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = (self._derived(x) - self.mean) / self.scale  # [n, 25]
-        return torch.cat([x[:, : len(SEXES)], z.clamp(-LIMIT, LIMIT)], 1)
+        return torch.cat([x[:, : len(SEXES)], z.clamp(-DERIVED_CLIP, DERIVED_CLIP)], 1)
 
     def _derived(self, x: Tensor) -> Tensor:
-        """[n, 25]: what is measured, density and thickness, shape, and the share of each part."""
-        length, diameter, height, whole, *parts = x[:, len(SEXES) :].clamp_min(LEAST).unbind(1)
-        height = height.clamp(*HEIGHTS)
-        shucked, viscera, shell = parts
-        residual = whole - sum(parts)  # water and blood lost in cutting
-        measured = [length, diameter, height, whole, *parts]
-        density, thickness = whole / (length * diameter * height), shell / (length * diameter)
-        logarithms = [v.log() for v in (*measured, density, thickness, shell / shucked, shell / viscera)]
-        ratios = [diameter / length, height / length, *(part / whole for part in (*parts, residual))]
-        return torch.stack([*measured, *logarithms, *ratios, residual], 1)
+        """[n, 25]: 7 measurements, 11 logarithms, 6 ratios and the residual weight."""
+        columns = x[:, len(SEXES) :].clamp_min(SMALLEST_MEASUREMENT).unbind(1)
+        length, diameter, height, whole, shucked, viscera, shell = columns
+        height = height.clamp(*HEIGHT_RANGE)
+        residual = whole - (shucked + viscera + shell)  # water and blood lost in cutting
+        density = whole / (length * diameter * height)
+        thickness = shell / (length * diameter)
+
+        measured = [length, diameter, height, whole, shucked, viscera, shell]
+        positive = [*measured, density, thickness, shell / shucked, shell / viscera]
+        logarithms = [values.log() for values in positive]
+        shapes = [diameter / length, height / length]
+        shares = [shucked / whole, viscera / whole, shell / whole, residual / whole]
+        return torch.stack([*measured, *logarithms, *shapes, *shares, residual], 1)

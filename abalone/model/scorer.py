@@ -1,12 +1,11 @@
-"""One saved model, two flavors: an ``nn.Module`` for PyTorch, and raw rows in, named predictions out, for pyfunc.
+"""Score raw rows: check them, encode them, run the network and name its outputs.
 
-The pyfunc side is rebuilt from a JSON-like configuration and a ``state_dict`` read with ``weights_only``, so it
-works where unpickling is forbidden. This file and the ones it imports travel inside each model (``code/``), so
-both flavors load without the project.
+This is the model behind ``mlflow.pyfunc.load_model``, ``mlflow models serve`` and ``spark_udf``. It is rebuilt from a
+configuration and a ``state_dict`` that torch reads with ``weights_only=True``, so it loads where unpickling is
+forbidden.
 
-The rows are checked here and not by MLflow: with input columns in the signature, MLflow converts them first, and
-its own refusals name no row and, for CSV over REST, carry a stack trace. So the signature holds the outputs, and
-``inputs`` in the model's metadata the columns that go in.
+MLflow enforces the model's signature before rows get here and words its own refusals, of a missing column for example.
+``check`` relies on none of that and accepts more than a signature does, such as numbers as text.
 """
 
 from __future__ import annotations
@@ -25,123 +24,157 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
 from .columns import CLASS_LABELS, INTERVAL_OUTPUTS, LIMITS, MEASUREMENTS, RAW_COLUMNS, SEXES, YEARS_BEFORE_FIRST_RING
-from .features import encode
-from .networks import RingDistribution, RingRegressor, build, mean_rings, ring_interval
+from .features import encode, rename_guide_spelling
+from .networks import RingRegressor, build, mean_rings, ring_interval
 
 WEIGHTS = "weights.pt"
 SHOWN_PROBLEMS = 5
-SCORED_AT_ONCE = 8192  # keeps the hidden layers' outputs in the processor's cache
+SHOWN_COLUMNS = 20
+SHOWN_CHARACTERS = 50
+SCORED_AT_ONCE = 8192  # rows; keeps the hidden layers in the CPU cache
 
 
 class BadRows(MlflowException):
-    """Rows that cannot be scored; the message names rows, columns, values and what was expected. HTTP 400 over REST."""
+    """Rows that cannot be scored. The message names row, column, value and what was expected; REST answers 400."""
 
     def __init__(self, message: str):
         super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
 
 
 def check(rows: Any) -> pd.DataFrame:
-    """Find the eight columns in ``rows``, in any order and among others, and check every field of them.
+    """Find the eight raw columns in a table and check every field of them.
 
     Parameters
     ----------
-    rows : DataFrame [n, at least 8], or what makes one
-        ``Sex`` and seven measurements; ``Shell weights``, the guide's own name, is taken for ``Shell weight``.
+    rows : DataFrame [n, at least 8], or what ``pandas.DataFrame`` accepts
+        ``Sex`` and the seven measurements, in any order and among other columns. The guide's spelling
+        ``Shell weights`` is accepted for ``Shell weight``, and numbers may be text.
 
     Returns
     -------
     DataFrame [n, 8]
-        ``columns.RAW_COLUMNS``, measurements as float64.
+        ``columns.RAW_COLUMNS``, the measurements as float64.
 
     Raises
     ------
     BadRows
-        For a missing column, and for fields that are not as they must be: the first five, and how many more.
+        If a column is missing, or a field is missing, not a number or out of range. The message shows the first five
+        fields and counts the others.
     """
-    frame = _eight_columns(rows)
+    frame = _select_columns(rows)
     numbers = np.column_stack([_numbers(frame[name]) for name in MEASUREMENTS])  # [n, 7]
-    bad = ~((numbers >= 0) & (numbers <= list(LIMITS.values())))  # true for NaN too
-    bad = np.column_stack([~_is_sex(frame["Sex"]), bad])  # [n, 8]
-    if bad.any():
-        what, places = frame.index.name or "row", np.argwhere(bad)
-        shown = [f"{what} {frame.index[i]}: {_complaint(frame.iat[i, j], j)}" for i, j in places[:SHOWN_PROBLEMS]]
-        more = [f"and {len(places) - SHOWN_PROBLEMS} more"] if len(places) > SHOWN_PROBLEMS else []
-        raise BadRows("; ".join(shown + more))
+    limits = [LIMITS[name] for name in MEASUREMENTS]
+    in_range = (numbers >= 0) & (numbers <= limits)  # False for NaN
+    is_good = np.column_stack([_is_sex(frame["Sex"]), in_range])  # [n, 8]
+    if not is_good.all():
+        raise BadRows(_describe_problems(frame, np.argwhere(~is_good)))
     checked = pd.DataFrame(numbers, columns=MEASUREMENTS, index=frame.index)
     checked.insert(0, "Sex", frame["Sex"])
     return checked
 
 
-def _eight_columns(rows: Any) -> pd.DataFrame:
+def _select_columns(rows: Any) -> pd.DataFrame:
+    """[n, 8]; columns of other names are left out."""
     try:
-        frame = pd.DataFrame(rows)
-        set(frame.columns)  # a name that is a list has no hash
+        frame = rename_guide_spelling(pd.DataFrame(rows))
+        names = [str(name) for name in frame.columns]
+        missing = [name for name in RAW_COLUMNS if name not in frame.columns]
     except (TypeError, ValueError) as error:
-        if isinstance(rows, pd.DataFrame):  # MLflow prints it beside our message, and cannot with such a name
-            rows.columns = [str(name) for name in rows.columns]
         raise BadRows(f"not a table ({error}); expected columns {', '.join(RAW_COLUMNS)}") from None
-    if "Shell weight" not in frame.columns:
-        frame = frame.rename(columns={"Shell weights": "Shell weight"})
-    found = list(frame.columns)
-    if missing := [name for name in RAW_COLUMNS if name not in found]:
-        raise BadRows(f"missing column {', '.join(missing)}; found {', '.join(map(str, found[:20])) or 'none'}")
-    if twice := [name for name in RAW_COLUMNS if found.count(name) > 1]:
-        raise BadRows(f"column {', '.join(twice)} appears more than once")
+    if missing:
+        found = ", ".join(names[:SHOWN_COLUMNS]) or "none"
+        raise BadRows(f"missing column {', '.join(missing)}; found {found}")
+    repeated = [name for name in RAW_COLUMNS if names.count(name) > 1]
+    if repeated:
+        raise BadRows(f"column {', '.join(repeated)} appears more than once")
     return frame[list(RAW_COLUMNS)]
 
 
 def _is_sex(column: pd.Series) -> np.ndarray:
-    """bool [n]."""
+    """Bool [n]."""
     try:
         return column.isin(SEXES).to_numpy()
-    except TypeError:  # something unhashable among them
+    except TypeError:  # a value without a hash, such as a list
         return np.array([isinstance(value, str) and value in SEXES for value in column])
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
-    """float64 [n]; NaN for all that is not a number or the text of one."""
+    """Float64 [n], NaN for anything that is neither a number nor the text of one."""
     if column.dtype.kind in "iuf":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.array([_parse_number(value) for value in column], dtype=np.float64)
 
 
 def _parse_number(value: Any) -> float:
-    """NaN for what ``float`` takes beyond that, too: truth values, bytes, ``1_000``, the digits of other scripts."""
-    is_plain = value.isascii() and "_" not in value if isinstance(value, str) else isinstance(value, Real | Decimal)
+    """Convert like ``float``, but to NaN for booleans, bytes, ``1_000``, digits of other scripts and other objects."""
+    if isinstance(value, str):
+        if not value.isascii() or "_" in value:
+            return np.nan
+    elif isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return np.nan
     try:
-        return float(value) if is_plain and not isinstance(value, bool) else np.nan
+        return float(value)
     except (ValueError, OverflowError):
         return np.nan
 
 
-def _complaint(value: Any, column: int) -> str:
-    name = RAW_COLUMNS[column]
+def _describe_problems(frame: pd.DataFrame, places: np.ndarray) -> str:
+    """Describe the fields at ``places`` [problems, 2], each a row and a column number of ``frame`` [n, 8]."""
+    row_name = frame.index.name or "row"
+    shown = []
+    for row, column in places[:SHOWN_PROBLEMS]:
+        problem = _describe_field(RAW_COLUMNS[column], frame.iat[row, column])
+        shown.append(f"{row_name} {frame.index[row]}: {problem}")
+    if len(places) > SHOWN_PROBLEMS:
+        shown.append(f"and {len(places) - SHOWN_PROBLEMS} more")
+    return "; ".join(shown)
+
+
+def _describe_field(name: str, value: Any) -> str:
     try:
         text = str(value)
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
         text = "too long to show"
     if value is None or value is pd.NA or value is pd.NaT or text.strip() in ("", "nan"):
         return f"{name} is missing"
-    expected = "M, F or I" if name == "Sex" else f"a number from 0 to {LIMITS[name]} (ten times the largest known)"
-    shown = repr(text[:50]) if isinstance(value, str) else text[:50]
-    return f"{name} is {shown}, expected {expected}"
+    text = text[:SHOWN_CHARACTERS]
+    if isinstance(value, str):
+        text = repr(text)
+    if name == "Sex":
+        return f"Sex is {text}, expected M, F or I"
+    return f"{name} is {text}, expected a number from 0 to {LIMITS[name]} (ten times the largest known)"
 
 
-class Scorer:
-    """The python_function side of a model.
+def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write the file from which a ``Scorer`` is built.
 
     Parameters
     ----------
-    weights : Path
-        File that ``save_model`` wrote: configuration and ``state_dict``.
+    path : Path
+        File to write.
+    model : nn.Module
+        Network whose weights are saved.
+    config : mapping
+        Configuration from which ``networks.build`` builds the same network.
+    """
+    torch.save({"config": dict(config), "state": model.state_dict()}, path)
+
+
+class Scorer:
+    """A trained network that takes raw rows and returns named columns.
+
+    Parameters
+    ----------
+    path : Path
+        File written by ``save_weights``.
     """
 
-    def __init__(self, weights: Path):
-        saved = torch.load(weights, weights_only=True)
+    def __init__(self, path: Path):
+        saved = torch.load(path, weights_only=True)
+        self.task = saved["config"]["task"]
         self.model = build(saved["config"])
         self.model.load_state_dict(saved["state"])
         self.model.eval()
-        self.task = saved["config"]["task"]
 
     def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Score raw rows.
@@ -149,40 +182,59 @@ class Scorer:
         Parameters
         ----------
         rows : DataFrame [n, at least 8]
-            ``Sex`` as text and seven measurements in the units of the data file, in any order and among others.
+            As ``check`` takes them: ``Sex`` as text and the measurements in mm / 200 and g / 200.
+        params : mapping, optional
+            Passed by MLflow; there are none.
 
         Returns
         -------
-        DataFrame [n, 2], or [n, 4]
-            ``label`` and ``probability_old``; or ``rings`` and ``age_years``, of a ring distribution with ``rings_low``
-            and ``rings_high`` too.
+        DataFrame [n, 2] or [n, 4]
+            With the index of ``rows``: ``label`` and ``probability_old``, or ``rings`` and ``age_years``. A ring
+            ensemble adds ``rings_low`` and ``rings_high``.
 
         Raises
         ------
         BadRows
-            Where ``check`` finds something.
+            If ``check`` finds a problem.
         """
         checked = check(rows)
-        x: Tensor = encode(checked)  # [n, 10]
-        network = self.model.distribution if isinstance(self.model, RingRegressor) else self.model
-        with torch.inference_mode():
-            output = torch.cat([network(part) for part in x.split(SCORED_AT_ONCE)]).double()
-        if self.task == "regression":
-            return pd.DataFrame(_rings(network, output), index=checked.index)
-        old = output.softmax(1)[:, 1].numpy()
-        labels = np.array(CLASS_LABELS, dtype=object)[(old >= 0.5).astype(int)]
-        return pd.DataFrame({"label": labels, "probability_old": old}, index=checked.index)
+        x = encode(checked)  # [n, 10]
+        if self.task == "classification":
+            columns = _classes(_run(self.model, x))
+        elif isinstance(self.model, RingRegressor):
+            columns = _rings_with_interval(_run(self.model.distribution, x))
+        else:
+            columns = _rings(_run(self.model, x)[:, 0])
+        return pd.DataFrame(columns, index=checked.index)
 
 
-def _rings(network: nn.Module, output: Tensor) -> dict[str, np.ndarray]:
-    """Named columns [n] from rings [n, 1], or from the distribution of rings [n, 28]."""
-    distributed = isinstance(network, RingDistribution)
-    rings = (mean_rings(output) if distributed else output[:, 0]).numpy()
-    low_high = ring_interval(output) if distributed else ()
-    interval = {name: end.double().numpy() for name, end in zip(INTERVAL_OUTPUTS, low_high)}
-    return {"rings": rings, "age_years": rings + YEARS_BEFORE_FIRST_RING} | interval
+def _run(network: nn.Module, x: Tensor) -> Tensor:
+    """Outputs of a network for rows [n, 10], float64."""
+    with torch.inference_mode():
+        return torch.cat([network(part) for part in x.split(SCORED_AT_ONCE)]).double()
+
+
+def _classes(logits: Tensor) -> dict[str, np.ndarray]:
+    """Columns [n] from logits [n, 2]."""
+    probability_old = logits.softmax(1)[:, 1].numpy()
+    is_old = probability_old >= 0.5
+    labels = np.array(CLASS_LABELS, dtype=object)[is_old.astype(int)]
+    return {"label": labels, "probability_old": probability_old}
+
+
+def _rings(rings: Tensor) -> dict[str, np.ndarray]:
+    """Columns [n] from rings [n]."""
+    return {"rings": rings.numpy(), "age_years": rings.numpy() + YEARS_BEFORE_FIRST_RING}
+
+
+def _rings_with_interval(probabilities: Tensor) -> dict[str, np.ndarray]:
+    """Columns [n] from P(rings >= t) [n, 28]."""
+    columns = _rings(mean_rings(probabilities))
+    for name, end in zip(INTERVAL_OUTPUTS, ring_interval(probabilities)):
+        columns[name] = end.double().numpy()
+    return columns
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Scorer:
-    """Entry point of MLflow for ``loader_module``."""
+    """Load a model; MLflow calls this function of the ``loader_module`` that the model's ``MLmodel`` names."""
     return Scorer(Path(path))

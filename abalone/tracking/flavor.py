@@ -1,11 +1,12 @@
-"""The MLflow flavor of the models: an ``nn.Module`` for PyTorch, raw rows in and named answers out for pyfunc.
+"""Write a model in two MLflow flavors: an ``nn.Module`` for PyTorch, and raw rows to named columns for pyfunc.
 
-The PyTorch flavor is a pickled module, the pyfunc flavor is built from a configuration and a ``state_dict`` that is
-read with ``weights_only``, so it works where unpickling is forbidden. Both use the sealed copy of ``abalone.model``
-that travels in the model's ``code/`` folder; see ``sealing``.
+The PyTorch flavor is a pickled module. The pyfunc flavor is rebuilt from a configuration and a ``state_dict``, so it
+works where unpickling is forbidden. Both use the copy of ``abalone.model`` in the model's ``code`` folder and never the
+project itself; see ``sealing``.
 
-The signature names inputs and outputs. MLflow therefore refuses a missing column, and text in a column of numbers,
-before our own check sees the rows; everything else reaches the check. ``docs/champions.md`` lists what says what.
+The signature names inputs and outputs: Unity Catalog refuses a model without inputs, and ``spark_udf``, the UI and
+MLflow's clients read them. So MLflow enforces it and refuses some rows in its own words (a missing column, text in a
+column of numbers) before the model's own ``check`` sees them; ``docs/champions.md`` lists which.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +30,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from torch import nn
 
 from abalone.model.columns import RAW_COLUMNS, TEXT_COLUMNS, outputs
+from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
@@ -37,15 +40,15 @@ REQUIREMENTS = ("mlflow", "torch", "pandas")
 def log_model(
     model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame, params: Mapping[str, str], name: str
 ) -> str:
-    """Log ``model`` with both flavors under the active run.
+    """Log a model with both flavors under the active run.
 
     Parameters
     ----------
     model : nn.Module
         float32 ``[n, 10]`` to logits ``[n, 2]`` or rings ``[n, 1]``.
     config : mapping
-        What ``abalone.model.networks.build`` needs to make the same network.
-    example : DataFrame
+        Configuration from which ``abalone.model.networks.build`` builds the same network.
+    example : DataFrame [n, at least 8]
         A few raw rows.
     params : mapping
         Parameters of the logged model.
@@ -60,7 +63,7 @@ def log_model(
     info = Model.log(
         artifact_path=None,
         name=name,
-        flavor=sys.modules[__name__],  # Model.log calls its save_model
+        flavor=sys.modules[__name__],  # Model.log calls save_model of this module
         model=model,
         config=config,
         example=example,
@@ -72,7 +75,13 @@ def log_model(
 
 
 def signature(config: Mapping[str, Any]) -> ModelSignature:
-    """MLflow signature: the eight raw columns in, the named columns of the answer out."""
+    """Signature of a model: the eight raw columns in, the named columns of its predictions out.
+
+    Parameters
+    ----------
+    config : mapping
+        As for ``log_model``.
+    """
     return ModelSignature(inputs=_schema(RAW_COLUMNS), outputs=_schema(outputs(config)))
 
 
@@ -92,24 +101,30 @@ def save_model(
     example: pd.DataFrame,
     validate_serving_input: bool = False,
 ) -> None:
-    """Write both flavors into ``path``; called by ``mlflow.models.Model.log``.
+    """Write both flavors into a folder; ``mlflow.models.Model.log`` calls this.
 
     Parameters
     ----------
     path : str
         Folder to write.
     mlflow_model : mlflow.models.Model
-        Description that MLflow has begun.
+        Description of the model, begun by MLflow.
     model, config, example
         As for ``log_model``.
-    validate_serving_input : bool
-        Read by ``Model.log``: False saves the loading of the model just saved.
+    validate_serving_input : bool, default False
+        Read by ``Model.log``; False keeps it from loading the model that was just saved.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not float32.
+    RuntimeError
+        If the sealed copy of the code computes other outputs than ``model``.
     """
-    sealed = sealed_module("networks").build(config)
-    sealed.load_state_dict(model.state_dict())
+    sealed = _seal(model, config, example)
     with TemporaryDirectory() as folder, _without_pickle_warning():
         mlflow.pytorch.save_model(
-            sealed.eval(),
+            sealed,
             path,
             mlflow_model=mlflow_model,
             code_paths=[str(write_sealed_package(Path(folder)))],
@@ -118,8 +133,8 @@ def save_model(
             pip_requirements=requirements(),
             serialization_format="pickle",
         )
-    torch.save({"config": dict(config), "state": model.state_dict()}, Path(path, WEIGHTS))
-    # MLflow's own pyfunc side of a PyTorch model turns a frame into float32, which cannot hold the sex as text.
+    sealed_module("scorer").save_weights(Path(path, WEIGHTS), sealed, config)
+    # The pyfunc flavor that MLflow adds converts a table to float32, which cannot hold the sex as text.
     del mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]
     mlflow.pyfunc.add_to_model(
         mlflow_model,
@@ -133,7 +148,7 @@ def save_model(
 
 
 def requirements() -> list[str]:
-    """Packages that a logged model needs to load and predict, at the versions that trained it."""
+    """Packages that a logged model needs to load and predict, pinned to the installed versions."""
     pins = []
     for name in REQUIREMENTS:
         release = version(name).split("+")[0]
@@ -141,9 +156,30 @@ def requirements() -> list[str]:
     return pins
 
 
+def _seal(model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame) -> nn.Module:
+    """Rebuild ``model`` from the classes of the sealed package, in eval mode, and check that it is the same."""
+    for name, values in model.state_dict().items():
+        if values.is_floating_point() and values.dtype != torch.float32:
+            raise ValueError(f"{name} is {values.dtype}, expected torch.float32; convert the model with .float()")
+    sealed = sealed_module("networks").build(config)
+    sealed.load_state_dict(model.state_dict())
+    sealed.eval()
+    original = deepcopy(model).cpu().eval()
+    with torch.inference_mode():
+        expected = original(encode(example))
+        computed = sealed(sealed_module("features").encode(example))
+    # Equal weights in other memory may round otherwise, so the last digit is left out.
+    if not torch.allclose(computed, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise RuntimeError(
+            f"{sealed_name()} computes other outputs than the trained model: "
+            "config describes another model, or a file of abalone/model was edited during the run; train it again"
+        )
+    return sealed
+
+
 @contextmanager
 def _without_pickle_warning() -> Iterator[None]:
-    """Silence MLflow's warning about pickle: the pyfunc side, which serves strangers, does without."""
+    """Silence MLflow's warning about pickle; the pyfunc flavor, which serves strangers, does not use it."""
     logger = logging.getLogger("mlflow.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

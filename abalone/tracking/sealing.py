@@ -1,66 +1,101 @@
-"""Copy ``abalone.model`` under a name made from its content, so that a logged model keeps its own code.
+"""Copy ``abalone.model`` under a name made from its content, so that every logged model keeps its own code.
 
-A process that has imported the project would load a model with the project's own classes, whatever they have become
-since: Python looks into ``sys.modules`` before it looks into the model's ``code/``. A name that holds a digest of the
-sources belongs to one version only. Versions live side by side, and no later change of the project reaches them.
+MLflow puts the ``code`` folder of a model on ``sys.path``, but Python uses a module that is already imported before it
+looks there. A package of a fixed name would therefore be that of whoever came first: of the project, if it is
+imported, or of the model that was loaded first. A name that ends in a digest of the files belongs to one version of
+the code. Versions live side by side in one process, and no later change of the project reaches a logged model.
+
+The files are read when this module is imported. A run may take hours, and what it logs must be the code that trained.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import sys
-from collections.abc import Mapping
 from functools import cache
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import ModuleType
+from types import CodeType, ModuleType
+from typing import Any
 
 import abalone.model
 
+_FOLDER = Path(abalone.model.__file__).parent
+_SOURCES = {path.name: path.read_bytes() for path in sorted(_FOLDER.glob("*.py"))}
+
 
 @cache
-def sources() -> Mapping[str, bytes]:
-    """The files of ``abalone.model`` by name, read once per process."""
-    folder = Path(abalone.model.__file__).parent
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}
-
-
 def sealed_name() -> str:
     """Name of the copy, such as ``abalone_model_1f3a9c7e``."""
     digest = hashlib.sha256()
-    for name, content in sources().items():
+    for name, content in _SOURCES.items():
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)
     return f"abalone_model_{digest.hexdigest()[:8]}"
 
 
 def write_sealed_package(folder: Path) -> Path:
-    """Write the copy below ``folder`` and return its own folder."""
+    """Write the copy into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder in which to create the package.
+
+    Returns
+    -------
+    Path
+        Folder of the package.
+    """
     package = folder / sealed_name()
     package.mkdir()
-    for name, content in sources().items():
+    for name, content in _SOURCES.items():
         (package / name).write_bytes(content)
     return package
 
 
 def sealed_module(name: str) -> ModuleType:
-    """Import a module of the copy, such as ``networks``."""
-    if sealed_name() not in sys.modules:
-        with TemporaryDirectory() as folder:
-            _import_all(write_sealed_package(Path(folder)))
+    """Import a module of the copy.
+
+    Parameters
+    ----------
+    name : str
+        Name of the module inside the package, such as ``networks``.
+    """
+    if _IMPORTER not in sys.meta_path:
+        sys.meta_path.append(_IMPORTER)
     return importlib.import_module(f"{sealed_name()}.{name}")
 
 
-def _import_all(package: Path) -> None:
-    """Import the package and all of its modules, since its folder does not stay."""
-    spec = importlib.util.spec_from_file_location(
-        package.name, package / "__init__.py", submodule_search_locations=[str(package)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[package.name] = module
-    spec.loader.exec_module(module)
-    for path in package.glob("*.py"):
-        if path.stem != "__init__":
-            importlib.import_module(f"{package.name}.{path.stem}")
+class _SealedImporter(MetaPathFinder, InspectLoader):
+    """Import the copy from memory, so that it needs no folder that lasts as long as the process."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if _file_name(fullname) not in _SOURCES:
+            return None
+        return spec_from_loader(fullname, self)
+
+    def is_package(self, fullname: str) -> bool:
+        return fullname == sealed_name()
+
+    def get_source(self, fullname: str) -> str:
+        return _SOURCES[_file_name(fullname)].decode()
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.get_source(fullname), f"<{fullname}>", "exec", dont_inherit=True)
+
+
+def _file_name(fullname: str) -> str:
+    """File of a module of the copy, or an empty text for any other module."""
+    if fullname == sealed_name():
+        return "__init__.py"
+    package, _, module = fullname.rpartition(".")
+    if package == sealed_name():
+        return f"{module}.py"
+    return ""
+
+
+_IMPORTER = _SealedImporter()

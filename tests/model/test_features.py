@@ -1,4 +1,4 @@
-"""From rows to the input of every model, and the preparation inside one."""
+"""Raw rows to the input tensor, and the preparation layer inside a network."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ ROWS = pd.DataFrame(
 
 @pytest.fixture
 def x() -> torch.Tensor:
-    """Float32 [50, 10] in the form of ``encode``: one-hot, then measurements of different size and spread."""
-    draw = np.random.default_rng(0)
-    one_hot = np.eye(3)[draw.integers(0, 3, 50)]
-    measured = draw.gamma(2.0, [0.5, 0.4, 0.1, 0.8, 0.3, 0.2, 0.2], (50, 7))
+    """Float32 [50, 10] as from ``encode``: one-hot, then measurements of different size and spread."""
+    random = np.random.default_rng(0)
+    one_hot = np.eye(3)[random.integers(0, 3, 50)]
+    measured = random.gamma(2.0, [0.5, 0.4, 0.1, 0.8, 0.3, 0.2, 0.2], (50, 7))
     return torch.tensor(np.hstack([one_hot, measured]), dtype=torch.float32)
 
 
-def test_encode_gives_one_hot_then_measurements_as_they_are():
+def test_encode_gives_one_hot_sex_then_unscaled_measurements():
     encoded = encode(ROWS)
     assert encoded.shape == (3, 10) and encoded.dtype == torch.float32
     assert encoded[:, :3].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]  # I, F, M
     assert np.array_equal(encoded[:, 3:].numpy(), ROWS[list(MEASUREMENTS)].to_numpy("float32"))
 
 
-def test_encode_goes_by_name_not_by_place():
+def test_encode_finds_columns_by_name():
     assert torch.equal(encode(ROWS[ROWS.columns[::-1]]), encode(ROWS))
 
 
-def test_encode_takes_the_guides_spelling_of_shell_weight():
+def test_encode_accepts_the_guides_spelling_of_shell_weight():
     assert torch.equal(encode(ROWS.rename(columns={"Shell weight": "Shell weights"})), encode(ROWS))
 
 
-def test_encode_leaves_the_guides_spelling_alone_beside_the_files():
+def test_encode_prefers_the_files_spelling_if_there_are_both():
     assert torch.equal(encode(ROWS.assign(**{"Shell weights": -1})), encode(ROWS))
 
 
 @pytest.mark.parametrize("value, shown", [("m", "'m'"), ("", "''"), (None, "None"), (pd.NA, "<NA>"), (1.0, "1.0")])
-def test_encode_refuses_an_unknown_sex_by_its_row(value, shown):
+def test_encode_names_the_row_of_an_unknown_sex(value, shown):
     rows = ROWS.assign(Sex=pd.Series(["M", value, "X"], dtype=object)).set_axis(["a", "b", "c"])
     with pytest.raises(ValueError, match=f"^row b: Sex is {shown}, expected M, F or I$"):
         encode(rows)
 
 
-def test_encode_takes_a_single_row_with_any_index():
+def test_encode_accepts_a_single_row_with_any_index():
     assert torch.equal(encode(ROWS.iloc[[2]]), encode(ROWS)[2:])
 
 
-def test_prepare_standardises_by_the_population_and_leaves_one_hot_alone(x):
+def test_prepare_standardises_measurements_and_leaves_one_hot_columns_alone(x):
     features = ("Height", "I", "Whole weight", "M")
     prepared = Prepare(features, clip=0).fit(x)(x).numpy()
     raw = x.numpy()[:, [FEATURES.index(name) for name in features]]
@@ -70,7 +70,7 @@ def test_prepare_standardises_by_the_population_and_leaves_one_hot_alone(x):
         np.testing.assert_allclose(prepared[:, i], expected, atol=1e-6)
 
 
-def test_prepare_looks_at_the_given_rows_only(x):
+def test_prepare_takes_its_statistics_from_the_given_rows_only(x):
     fitted = Prepare(MEASUREMENTS, clip=0).fit(x[:30])
     changed = x.clone()
     changed[30:] = 1e6
@@ -80,7 +80,8 @@ def test_prepare_looks_at_the_given_rows_only(x):
 
 
 def test_prepare_does_not_depend_on_the_order_of_rows(x):
-    forwards, backwards = (Prepare(MEASUREMENTS, clip=0).fit(rows) for rows in (x, x.flip(0)))
+    forwards = Prepare(MEASUREMENTS, clip=0).fit(x)
+    backwards = Prepare(MEASUREMENTS, clip=0).fit(x.flip(0))
     assert torch.equal(forwards.mean, backwards.mean) and torch.equal(forwards.scale, backwards.scale)
 
 
@@ -93,9 +94,10 @@ def test_a_constant_column_stays_finite(x, constant):
     assert prepare(x)[0, 0] == pytest.approx(0.5)
 
 
-def test_clip_limits_standardised_measurements_and_nothing_else(x):
+def test_clip_limits_standardised_measurements_only(x):
     features = ("Height", "F")
-    free, limited = (Prepare(features, clip=clip).fit(x) for clip in (0, 0.5))
+    free = Prepare(features, clip=0).fit(x)
+    limited = Prepare(features, clip=0.5).fit(x)
     x[0, FEATURES.index("Height")] = 1e6
     x[1, FEATURES.index("Height")] = -1e6
     assert free(x)[0, 0] > 1e5
@@ -104,9 +106,13 @@ def test_clip_limits_standardised_measurements_and_nothing_else(x):
     assert torch.equal(limited(x)[:, 1], x[:, FEATURES.index("F")])  # 1 is above the limit and stays
 
 
-def test_a_prepare_rebuilt_from_its_state_is_the_same(x):
+def test_clip_may_be_an_integer(x):
+    assert torch.equal(Prepare(FEATURES, clip=4).fit(x)(x), Prepare(FEATURES, clip=4.0).fit(x)(x))
+
+
+def test_a_prepare_layer_rebuilt_from_its_state_is_the_same(x):
     fitted = Prepare(FEATURES, clip=1.0).fit(x)
     rebuilt = Prepare(FEATURES, clip=1.0)
     rebuilt.load_state_dict(fitted.state_dict())
     assert torch.equal(rebuilt(x), fitted(x))
-    assert not list(fitted.parameters())  # nothing here is learnt by gradient
+    assert not list(fitted.parameters())  # gradients train nothing here

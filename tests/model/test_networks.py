@@ -1,4 +1,4 @@
-"""The networks: their layers, shapes and first weights."""
+"""The networks: layers, shapes and initial weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from abalone.model.columns import FEATURES
+from abalone.model.columns import FEATURES, MLP
 from abalone.model.networks import Classifier, Regressor, build, init_weights, mlp
 
-CONFIG = {"features": ("I", "Length", "Height"), "hidden_sizes": (8, 4), "dropout": 0.0, "clip": 0.0}
+CONFIG = {
+    "architecture": MLP,
+    "features": ("I", "Length", "Height"),
+    "hidden_sizes": (8, 4),
+    "dropout": 0.0,
+    "clip": 0.0,
+}
 
 
 def generator(seed: int) -> torch.Generator:
@@ -30,14 +36,15 @@ def test_mlp_has_a_relu_after_every_layer_but_the_last(hidden_sizes):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_mlp_drops_out_after_every_hidden_layer(depth):
+def test_mlp_has_dropout_after_every_hidden_layer(depth):
     network = mlp(7, [6] * depth, 2, dropout=0.3)
     assert [type(layer) for layer in network] == [nn.Linear, nn.ReLU, nn.Dropout] * depth + [nn.Linear]
     assert all(layer.p == 0.3 for layer in network if isinstance(layer, nn.Dropout))
 
 
-def test_dropout_is_silent_in_eval():
-    network, x = mlp(7, (64, 64), 2, dropout=0.5), torch.rand(20, 7, generator=generator(0))
+def test_dropout_does_nothing_in_eval_mode():
+    network = mlp(7, (64, 64), 2, dropout=0.5)
+    x = torch.rand(20, 7, generator=generator(0))
     assert not torch.equal(network.train()(x), network(x))
     assert torch.equal(network.eval()(x), network(x))
     plain = mlp(7, (64, 64), 2)
@@ -46,7 +53,7 @@ def test_dropout_is_silent_in_eval():
 
 
 @pytest.mark.parametrize("task, kind, outputs", [("classification", Classifier, 2), ("regression", Regressor, 1)])
-def test_build_makes_a_model_that_takes_all_ten_columns(task, kind, outputs):
+def test_build_makes_a_model_that_takes_all_ten_columns_and_uses_its_own(task, kind, outputs):
     model = build({"task": task, "seed": "ignored", **CONFIG}).eval()
     assert type(model) is kind
     x = torch.rand(6, len(FEATURES), generator=generator(1))
@@ -62,14 +69,22 @@ def test_build_makes_a_model_that_takes_all_ten_columns(task, kind, outputs):
 
 def test_build_applies_the_clip():
     model = build({"task": "regression", **CONFIG, "clip": 2.0})
-    far, limit = torch.full((1, 10), 1e6), torch.full((1, 10), 2.0)
-    far[:, 0] = limit[:, 0] = 1
+    far = torch.full((1, 10), 1e6)
+    far[:, 0] = 1
+    limit = torch.full((1, 10), 2.0)
+    limit[:, 0] = 1
     assert torch.equal(model(far), model(limit))
+
+
+def test_build_refuses_an_unknown_architecture():
+    with pytest.raises(ValueError, match="architecture is 'transformer', expected mlp or ring_ensemble"):
+        build({**CONFIG, "task": "regression", "architecture": "transformer"})
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_a_model_is_rebuilt_from_config_and_state(task):
-    model, x = build({"task": task, **CONFIG}), torch.rand(6, 10, generator=generator(2))
+    model = build({"task": task, **CONFIG})
+    x = torch.rand(6, 10, generator=generator(2))
     model.prepare.fit(x)
     if task == "regression":
         model.target_mean.fill_(9.9)
@@ -79,23 +94,25 @@ def test_a_model_is_rebuilt_from_config_and_state(task):
     assert torch.equal(again(x), model(x))
 
 
-def test_a_regressor_answers_in_rings():
-    model, x = build({"task": "regression", **CONFIG}), torch.rand(6, 10, generator=generator(3))
+def test_a_regressor_predicts_in_rings():
+    model = build({"task": "regression", **CONFIG})
+    x = torch.rand(6, 10, generator=generator(3))
     standardised = model(x)
     model.target_mean.fill_(10.0)
     model.target_scale.fill_(3.0)
     torch.testing.assert_close(model(x), 10 + 3 * standardised)
 
 
-def test_init_weights_draws_as_torch_does():
-    ours, theirs = nn.Linear(64, 2000), nn.Linear(64, 2000)
+def test_init_weights_draws_from_the_same_distribution_as_torch():
+    ours = nn.Linear(64, 2000)
+    theirs = nn.Linear(64, 2000)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         theirs.reset_parameters()
     init_weights(ours, generator(0))
     bound = 1 / math.sqrt(64)
     for mine, reference in zip(ours.parameters(), theirs.parameters()):
-        # Uniform up to the same bound: the same largest value and quantiles, and standard deviation bound / sqrt(3).
+        # Uniform up to the same bound: same maximum and quantiles, standard deviation bound / sqrt(3).
         assert 0.99 * bound < mine.abs().max() <= bound and 0.99 * bound < reference.abs().max() <= bound
         assert mine.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.04)
         at = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])

@@ -1,0 +1,120 @@
+"""The copy of ``abalone.model`` that travels with a model: its name, its files, and how it is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import subprocess
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from helpers import environment
+from project_copies import copy_project
+
+import abalone.model
+from abalone.model import networks
+from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
+
+FOLDER = Path(abalone.model.__file__).parent
+MODULES = ("columns", "features", "networks", "scorer")
+
+# Everything that imports the copy for the first time runs in a process of its own.
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+from abalone.tracking.sealing import sealed_module
+
+with ThreadPoolExecutor(8) as pool:
+    modules = list(pool.map(sealed_module, ["networks", "features", "scorer", "columns"] * 4))
+assert len({id(module) for module in modules}) == 4
+"""
+EDITED = """
+import sys
+from pathlib import Path
+from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
+
+networks = Path("abalone/model/networks.py")
+before = networks.read_text()
+networks.write_text("raise SyntaxError('edited while the process runs')")
+name = sealed_name()
+assert sealed_module("networks").build
+package = write_sealed_package(Path(sys.argv[1]))
+assert package.name == name and (package / "networks.py").read_text() == before
+"""
+
+
+def test_the_name_ends_in_a_digest_of_names_and_contents():
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.glob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    assert sealed_name() == f"abalone_model_{digest.hexdigest()[:8]}"
+    assert re.fullmatch(r"abalone_model_[0-9a-f]{8}", sealed_name())
+
+
+def test_the_written_package_is_a_copy_of_the_python_files(tmp_path):
+    package = write_sealed_package(tmp_path)
+    assert package == tmp_path / sealed_name()
+    written = {path.name: path.read_bytes() for path in package.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in FOLDER.glob("*.py")}
+
+
+def test_the_modules_of_the_copy_import_each_other_and_not_the_project():
+    for name in MODULES:
+        module = sealed_module(name)
+        assert module.__name__ == f"{sealed_name()}.{name}"
+        assert module is sealed_module(name) is importlib.import_module(module.__name__)
+    sealed = sealed_module("networks")
+    assert sealed.Classifier is not networks.Classifier
+    assert sealed.Prepare is sealed_module("features").Prepare
+    assert sealed_module("scorer").build is sealed.build
+
+
+def test_the_copy_does_not_need_a_folder():
+    assert sealed_module("networks").__spec__.origin is None
+    assert list(sys.modules[sealed_name()].__path__) == []
+
+
+def test_other_modules_are_not_found_in_the_copy():
+    for name in (f"{sealed_name()}.nothing", f"{sealed_name()}.networks.build", "abalone_model_00000000"):
+        with pytest.raises(ModuleNotFoundError):
+            sealed_module("columns")
+            importlib.import_module(name)
+    assert importlib.util.find_spec("networks") is None
+
+
+def test_a_traceback_names_the_module_of_the_copy():
+    with pytest.raises(ValueError) as failure:
+        sealed_module("networks").build({"architecture": "none", "task": "regression"})
+    assert f"<{sealed_name()}.networks>" in "".join(traceback.format_tb(failure.value.__traceback__))
+
+
+def test_threads_may_import_the_copy_at_the_same_time():
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_files_are_those_of_the_start_of_the_process(tmp_path):
+    project = copy_project(tmp_path / "project")
+    (tmp_path / "written").mkdir()
+    command = [sys.executable, "-c", EDITED, tmp_path / "written"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=project)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_name_changes_with_every_file(tmp_path):
+    ask = [sys.executable, "-c", "from abalone.tracking.sealing import sealed_name; print(sealed_name())"]
+
+    def name_after_editing(name: str) -> str:
+        project = copy_project(tmp_path / name)
+        with (project / "abalone" / "model" / f"{name}.py").open("a") as file:
+            file.write("# edited\n")
+        return subprocess.check_output(ask, text=True, env=environment(), cwd=project).strip()
+
+    with ThreadPoolExecutor(2) as pool:
+        names = list(pool.map(name_after_editing, ("__init__", *MODULES)))
+    assert len({sealed_name(), *names}) == 1 + len(names)
