@@ -1,17 +1,15 @@
-"""CPU time per model and epoch of ``fit_many`` against the guide's own loop, its growth with rows, and its memory.
+"""CPU time per model and epoch of ``fit_many`` against the guide's own loop, how it grows with the rows, and memory.
 
-Run ``python -m benchmarks.bench_population``: a table, then the same as JSON.
+Run ``python -m benchmarks.bench_population``: it prints a table, then the same as JSON.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,23 +17,22 @@ from pathlib import Path
 import torch
 
 from abalone.data.splitting import Split
-from abalone.model.networks import build
 from abalone.settings import StageSettings, load_settings
-from abalone.training.beginning import targets
 from abalone.training.population import fit_many
-from benchmarks.bench_training import tiled
-from benchmarks.guide_loop import make_dataloaders, train_model
+from benchmarks.bench_training import cpu_seconds, tiled
+from benchmarks.guide_loop import prepare_guide, train_model
 
 EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
 TARGETS = {"one shape": 25, "depths 1-4": 20}
-WIDTHS = (32, 64)  # 64 is the stages' own
+WIDTHS = (32, 64)  # 64 is the width in the stages
 MEMORY_TARGET = 300
 
 
 def populations(width: int, epochs: int) -> dict[str, list[StageSettings]]:
     """16 members of three layers; 32 of one to four layers; 16 of three layers with dropout; batch 32."""
-    sizes = {"epochs": epochs, "device": "cpu", "hidden_sizes": (width,) * 3}
-    deepen, dropout = (load_settings(stage, sizes) for stage in ("deepen", "dropout"))
+    overrides = {"epochs": epochs, "device": "cpu", "hidden_sizes": (width,) * 3}
+    deepen = load_settings("deepen", overrides)
+    dropout = load_settings("dropout", overrides)
     return {
         "one shape": [_change(deepen, seed=i, learning_rate=1e-3 * 1.1**i) for i in range(16)],
         "depths 1-4": [_change(deepen, seed=i, hidden_sizes=(width,) * (1 + i % 4)) for i in range(32)],
@@ -44,7 +41,7 @@ def populations(width: int, epochs: int) -> dict[str, list[StageSettings]]:
 
 
 def measure(repeats: int = 5) -> list[dict]:
-    """Time both loops in turn and keep the best of each, so that a busy moment of the machine hurts neither.
+    """Time both loops in turn and keep the best time of each, so that a busy moment of the machine affects neither.
 
     Returns
     -------
@@ -53,54 +50,60 @@ def measure(repeats: int = 5) -> list[dict]:
         and epoch, one thread), ``ratio``, ``peak_share`` (see ``_peak_share``).
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the guide's loop too: more threads only cost it CPU
+    torch.set_num_threads(1)  # for the guide's loop too: more threads only cost it CPU
     try:
         results = []
         for width in WIDTHS:
-            results += [_compare(name, m, 1, repeats) for name, m in populations(width, EPOCHS[1]).items()]
+            for name, members in populations(width, EPOCHS[1]).items():
+                results.append(_compare(name, members, copies=1, repeats=repeats))
             for copies in (10, 100):
-                results.append(_compare("one shape", populations(width, EPOCHS[copies])["one shape"], copies, 2))
+                members = populations(width, EPOCHS[copies])["one shape"]
+                results.append(_compare("one shape", members, copies, repeats=2))
         return results
     finally:
         torch.set_num_threads(threads)
 
 
 def memory(members: int = 64) -> float:
-    """Peak memory of ``fit_many`` for so many members above that of the imports and the data, in MB."""
+    """Peak memory of ``fit_many`` for this many members, above that of the imports and the data, in MB."""
     code = f"from benchmarks.bench_population import grow; grow({members})"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
 def grow(members: int) -> None:
-    """Print by how many MB the peak memory of this process grows."""
+    """Print by how many MB the peak memory of this process grows while it trains."""
     torch.set_num_threads(1)
     base = load_settings("deepen", {"epochs": 2, "device": "cpu"})
-    data, before = tiled(base, 1), _peak_mb()
+    data = tiled(base, 1)
+    before = _peak_mb()
     fit_many([_change(base, seed=i) for i in range(members)], *data)
     print(_peak_mb() - before)
 
 
 def _peak_mb() -> float:
-    # Not getrusage: what it gives a new process begins with the peak of the process that started it.
+    # Not getrusage, whose peak in a new process begins with that of the process that started it.
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def _change(experiment: StageSettings, **overrides) -> StageSettings:
-    return StageSettings.from_mapping({**vars(experiment), **overrides})
+def _change(settings: StageSettings, **overrides) -> StageSettings:
+    return StageSettings.from_mapping({**vars(settings), **overrides})
 
 
 def _compare(name: str, members: Sequence[StageSettings], copies: int, repeats: int) -> dict:
+    """One row of the table; the guide's time is the mean over the members' different networks."""
     data = tiled(members[0], copies)
-    different = {member.hidden_sizes: member for member in members}.values()
-    guide, ours = {member: [] for member in different}, []
+    networks = {member.hidden_sizes: member for member in members}
+    guide_times: dict[tuple[int, ...], list[float]] = {sizes: [] for sizes in networks}
+    our_times = []
     for _ in range(repeats):
-        ours.append(_cpu_seconds(partial(fit_many, members, *data)))
-        for member in different:
-            guide[member].append(_guide_seconds(member, *data))
+        our_times.append(cpu_seconds(partial(fit_many, members, *data)))
+        for sizes, member in networks.items():
+            guide_times[sizes].append(_guide_seconds(member, *data))
     epochs = members[0].epochs
-    guide_ms = 1000 * sum(min(times) for times in guide.values()) / len(guide) / epochs
-    ours_ms = 1000 * min(ours) / len(members) / epochs
+    guide_seconds = sum(min(times) for times in guide_times.values()) / len(networks)
+    guide_ms = 1000 * guide_seconds / epochs
+    ours_ms = 1000 * min(our_times) / len(members) / epochs
     return {
         "population": name,
         "width": members[0].hidden_sizes[0],
@@ -114,46 +117,51 @@ def _compare(name: str, members: Sequence[StageSettings], copies: int, repeats: 
 
 
 def _peak_share(members: Sequence[StageSettings], rows: Split, ours_ms: float) -> float:
-    """Operations of the matrix products alone, per second, over those of a product of two large matrices.
+    """Operations per second of the matrix products alone, as a share of those of a product of two large matrices.
 
-    The guide's loop spends its time elsewhere, so this is what keeps the ratio from being the same on all machines.
+    The guide's loop spends its time elsewhere; so the ratio depends on how fast a machine multiplies matrices.
     """
+    train_rows = len(rows.train)
+    evaluated_rows = train_rows + len(rows.val) + len(rows.test)
     operations = 0.0
-    for e in members:
-        widths = [len(e.features), *e.hidden_sizes, 2]
-        weights = sum(i * o for i, o in pairwise(widths))
-        evaluated = sum(len(part) for part in (rows.train, rows.val, rows.test))
+    for member in members:
+        widths = [len(member.features), *member.hidden_sizes, 2]
+        weights = sum(inputs * outputs for inputs, outputs in pairwise(widths))
+        first_weights = widths[0] * widths[1]
         # Forward, the weights' gradients, and the inputs' gradients of all layers but the first.
-        operations += 2 * len(rows.train) * (3 * weights - widths[0] * widths[1]) + 2 * evaluated * weights
-    a, b = torch.rand(2, 1024, 1024)
-    seconds = min(_cpu_seconds(partial(torch.mm, a, b)) for _ in range(10))
-    return operations / len(members) / (ours_ms / 1000) / (2 * 1024**3 / seconds)
+        operations += 2 * train_rows * (3 * weights - first_weights)
+        operations += 2 * evaluated_rows * weights
+    a = torch.rand(1024, 1024)
+    b = torch.rand(1024, 1024)
+    seconds = min(cpu_seconds(partial(torch.mm, a, b)) for _ in range(10))
+    peak = 2 * 1024**3 / seconds
+    ours = operations / len(members) / (ours_ms / 1000)
+    return ours / peak
 
 
-def _guide_seconds(experiment: StageSettings, x, rings, rows) -> float:
-    model = build(experiment.model_config())
-    model.prepare.fit(x[rows.train])
-    loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
-    return _cpu_seconds(partial(train_model, copy.deepcopy(model.network), loaders, experiment))
+def _guide_seconds(settings: StageSettings, x, rings, rows) -> float:
+    network, loaders = prepare_guide(settings, x, rings, rows)
+    return cpu_seconds(partial(train_model, network, loaders, settings))
 
 
-def _cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def _verdict(ratio: float, target: int | None) -> str:
+    if target is None:
+        return ""
+    return "met" if ratio >= target else "missed"
 
 
 def main() -> None:
     """Print the table and the JSON."""
-    results, megabytes = measure(), memory()
+    results = measure()
+    megabytes = memory()
     print(f"{'population':>10} {'width':>6} {'members':>8} {'rows':>7} {'guide ms':>9} {'ours ms':>8}", end=" ")
     print(f"{'ratio':>6} {'target':>7} {'of peak':>8}")
     for row in results:
         target = TARGETS.get(row["population"])
-        verdict = "" if target is None else "met" if row["ratio"] >= target else "missed"
         print(
             f"{row['population']:>10} {row['width']:>6} {row['members']:>8} {row['rows']:>7} {row['guide_ms']:>9.2f} "
-            f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target or '-':>7} {row['peak_share']:>8.0%}  {verdict}"
+            f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target or '-':>7} {row['peak_share']:>8.0%}  "
+            f"{_verdict(row['ratio'], target)}"
         )
     print(f"memory above imports, 64 members: {megabytes:.0f} MB, target {MEMORY_TARGET}")
     print(json.dumps({"speed": results, "memory_mb": round(megabytes)}))

@@ -1,6 +1,6 @@
 """CPU time per epoch of ``fit`` against the guide's own loop, at 1, 10 and 100 times the rows.
 
-Run ``python -m benchmarks.bench_training``: a table, then the same as JSON.
+Run ``python -m benchmarks.bench_training``: it prints a table, then the same as JSON.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ import torch
 from abalone.data.reading import read
 from abalone.data.splitting import Split, split
 from abalone.model.features import encode
-from abalone.model.networks import build
 from abalone.settings import StageSettings, load_settings
-from abalone.training.beginning import targets
 from abalone.training.fit import fit
-from benchmarks.guide_loop import make_dataloaders, train_model
+from benchmarks.guide_loop import prepare_guide, train_model
 
 EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
 TARGET = 3.5
 
 
 def measure(stage: str = "deepen", repeats: int = 5) -> list[dict[str, float]]:
-    """Time both loops in turn and keep the best of each, so that a busy moment of the machine hurts neither.
+    """Time both loops in turn and keep the best time of each, so that a busy moment of the machine affects neither.
 
     Parameters
     ----------
     stage : str
-        Whose settings, batch size included.
+        The stage whose settings are used, batch size included.
     repeats : int
         Measurements of each loop at each size; the largest size gets two.
 
@@ -43,7 +41,7 @@ def measure(stage: str = "deepen", repeats: int = 5) -> list[dict[str, float]]:
         ``copies``, ``rows`` (training rows), ``guide_ms`` and ``fit_ms`` (CPU per epoch, one thread), ``ratio``.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the guide's loop too: more threads only cost it CPU
+    torch.set_num_threads(1)  # for the guide's loop too: more threads only cost it CPU
     try:
         return [_compare(stage, copies, repeats if copies < 100 else 2) for copies in EPOCHS]
     finally:
@@ -51,17 +49,17 @@ def measure(stage: str = "deepen", repeats: int = 5) -> list[dict[str, float]]:
 
 
 def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
-    experiment = load_settings(stage, {"epochs": EPOCHS[copies], "device": "cpu"})
-    x, rings, rows = tiled(experiment, copies)
-    model = build(experiment.model_config())
-    model.prepare.fit(x[rows.train])
-    loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
-    guide, ours = [], []
+    settings = load_settings(stage, {"epochs": EPOCHS[copies], "device": "cpu"})
+    x, rings, rows = tiled(settings, copies)
+    network, loaders = prepare_guide(settings, x, rings, rows)
+    guide_times = []
+    fit_times = []
     for _ in range(repeats):
-        network = copy.deepcopy(model.network)
-        guide.append(_cpu_seconds(partial(train_model, network, loaders, experiment)))
-        ours.append(_cpu_seconds(partial(fit, experiment, x, rings, rows)))
-    guide_ms, fit_ms = (1000 * min(times) / experiment.epochs for times in (guide, ours))
+        untrained = copy.deepcopy(network)
+        guide_times.append(cpu_seconds(partial(train_model, untrained, loaders, settings)))
+        fit_times.append(cpu_seconds(partial(fit, settings, x, rings, rows)))
+    guide_ms = 1000 * min(guide_times) / settings.epochs
+    fit_ms = 1000 * min(fit_times) / settings.epochs
     return {
         "copies": copies,
         "rows": len(rows.train),
@@ -71,17 +69,30 @@ def _compare(stage: str, copies: int, repeats: int) -> dict[str, float]:
     }
 
 
-def tiled(experiment: StageSettings, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
-    """The data set ``copies`` times over, each copy split as the first."""
-    dataset = read(experiment.data)
-    once, n = split(dataset, experiment.seed), len(dataset.frame)
-    starts = np.arange(copies)[:, None] * n
-    parts = [(starts + part).ravel() for part in (once.train, once.val, once.test)]
+def tiled(settings: StageSettings, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
+    """The data set ``copies`` times over, every copy split like the first.
+
+    Returns
+    -------
+    x : Tensor [n, 10], float32
+    rings : array [n], int64
+    split : Split
+    """
+    dataset = read(settings.data)
+    once = split(dataset, settings.seed)
+    starts = np.arange(copies)[:, None] * len(dataset.frame)
+    tiled_split = Split(
+        train=(starts + once.train).ravel(),
+        val=(starts + once.val).ravel(),
+        test=(starts + once.test).ravel(),
+        fingerprint=once.fingerprint,
+    )
     rings = np.tile(dataset.frame["Rings"].to_numpy(), copies)
-    return encode(dataset.frame).repeat(copies, 1), rings, Split(*parts, once.fingerprint)
+    return encode(dataset.frame).repeat(copies, 1), rings, tiled_split
 
 
-def _cpu_seconds(work: Callable[[], object]) -> float:
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of a call of ``work`` in this process."""
     start = time.process_time()
     work()
     return time.process_time() - start

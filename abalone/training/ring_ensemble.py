@@ -1,4 +1,8 @@
-"""The training of a ring distribution: all members of the ensemble at once, each in an order of its own."""
+"""``fit_rings``: all members of the ring ensemble trained at once, each with a batch order of its own.
+
+The weights that come out are an exponential moving average over the steps. It makes early stopping needless, and so
+there is no best epoch: a fit on training and validation rows has no rows left to choose one by.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,11 @@ from torch import Tensor
 from abalone.model.columns import OLD_FROM_RINGS
 from abalone.model.networks import THRESHOLDS, RingDistribution, mean_rings, ring_interval
 from abalone.settings import RingsSettings
-from abalone.training.history import check_finite
-from abalone.training.torch_setup import Adam, cpu_settings, find_device, leave_compiler_out
+from abalone.training.history import Curves, append_epoch, check_finite
+from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 BETAS = (0.9, 0.98)
 EVALUATED_PER_NETWORK = 256  # rows of each member; their activations stay in the processor's cache
-Curves = dict[str, list[float]]
 
 
 def fit_rings(
@@ -25,21 +28,22 @@ def fit_rings(
 ) -> tuple[RingDistribution, Curves]:
     """Train the ensemble that ``settings`` describes.
 
-    The loss is the sum over the thresholds of the binary cross-entropy of rings >= t. The weights that come out are an
-    exponential moving average over the steps, so that a constant learning rate does no harm at the end.
+    The loss is the sum over the thresholds t of the binary cross-entropy of "rings >= t". The learning rate is
+    constant, which the moving average of the weights makes up for.
 
     Parameters
     ----------
-    settings : RingsExperiment
-        Network, optimiser, seed, device. The same one gives the same weights, to the last bit, on the same machine.
+    settings : RingsSettings
+        Network, optimiser, seed, device. The same settings give the same weights, bit for bit, on the same machine.
     x : Tensor [n, 10], float32
         All rows, as ``features.encode`` gives them.
     rings : array [n], int64
         Number of rings of each row.
     train : array, int64
-        Numbers of the rows that decide everything: standardisation, first biases, weights.
+        Row numbers. These rows alone decide standardisation, initial biases and weights.
     watched : array, int64, optional
-        Numbers of rows to draw a curve of, and for nothing else; without them the curves are their last points.
+        Numbers of rows whose loss is measured every epoch, and which are used for nothing else. Without them the
+        curves have one point, that of the last epoch.
 
     Returns
     -------
@@ -52,113 +56,157 @@ def fit_rings(
     Raises
     ------
     TrainingDiverged
-        If a loss is not finite at the end of an epoch.
+        If a loss is infinite or NaN at the end of an epoch.
     BadValue
-        If the device is not there.
+        If the device is not available.
     """
-    leave_compiler_out()
+    skip_compiler_import()
     device = find_device(settings.device)
-    parts = {"train": train} if watched is None else {"train": train, "val": watched}
     with cpu_settings():
         distribution, generators = untrained_ensemble(settings, x, rings, train)
-        z, y = distribution.prepare(x).to(device), threshold_targets(rings).to(device)
+        z = distribution.prepare(x).to(device)
+        y = threshold_targets(rings).to(device)
         distribution.to(device)
-        data = {part: (z[rows], y[rows]) for part, rows in parts.items()}
+        data = {"train": (z[train], y[train])}
+        if watched is not None:
+            data["val"] = (z[watched], y[watched])
         curves = _train(settings, distribution, data, generators)
     return distribution.cpu().eval(), curves
 
 
 def threshold_targets(rings: np.ndarray) -> Tensor:
-    """Whether there are at least t rings, 0 or 1, float32 [n, 28]."""
-    return torch.from_numpy((np.asarray(rings)[:, None] >= np.array(THRESHOLDS)).astype(np.float32))
+    """Whether a row has at least t rings, for each threshold t: 0 or 1, float32 [n, 28]."""
+    reached = np.asarray(rings)[:, None] >= np.array(THRESHOLDS)
+    return torch.from_numpy(reached.astype(np.float32))
 
 
 @torch.no_grad()
 def untrained_ensemble(
     settings: RingsSettings, x: Tensor, rings: np.ndarray, train: np.ndarray
 ) -> tuple[RingDistribution, list[torch.Generator]]:
-    """An ensemble before training, and the generator of each member, which draws its batches next.
+    """Build the ensemble that a training starts from.
 
-    Weights are drawn in torch's way. The last biases stand at the shares of the training rows, so that training begins
-    at the baseline.
+    Weights are drawn in torch's default way. The last biases are the logits of the shares of the training rows that
+    reach each threshold, so that training starts near the baseline.
+
+    Returns
+    -------
+    distribution : RingDistribution
+        With fitted preparation.
+    generators : list of Generator
+        One per member, which goes on to draw its batch order.
     """
     distribution = RingDistribution(settings.members, settings.hidden_sizes)
     distribution.prepare.fit(x[train])
-    states = np.random.SeedSequence(settings.seed).generate_state(settings.members).tolist()
-    generators = [torch.Generator().manual_seed(state) for state in states]
+    seeds = np.random.SeedSequence(settings.seed).generate_state(settings.members).tolist()
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for weight, bias in zip(distribution.weights, distribution.biases):
         bound = 1 / math.sqrt(weight.shape[1])
         for k, generator in enumerate(generators):
             weight[k].uniform_(-bound, bound, generator=generator)
             bias[k].uniform_(-bound, bound, generator=generator)
-    distribution.biases[-1].copy_(threshold_targets(rings[train]).mean(0).logit(eps=0.5 / len(train)))
+    shares = threshold_targets(rings[train]).mean(0)  # [28]
+    distribution.biases[-1].copy_(shares.logit(eps=0.5 / len(train)))
     return distribution, generators
 
 
-def _train(settings: RingsSettings, distribution: RingDistribution, data, generators) -> Curves:
-    """The loop; ``data`` is prepared rows [n, D] and targets [n, 28] of each part."""
-    (z, y), parameters = data["train"], list(distribution.parameters())
-    matrices, biases = {"params": list(distribution.weights)}, {"params": list(distribution.biases), "weight_decay": 0}
-    optimizer = Adam(
-        [matrices, biases], settings.learning_rate, BETAS,
-        weight_decay=settings.weight_decay, decoupled_weight_decay=True, fused=True,
-    )  # fmt: skip
+def _train(
+    settings: RingsSettings,
+    distribution: RingDistribution,
+    data: dict[str, tuple[Tensor, Tensor]],
+    generators: list[torch.Generator],
+) -> Curves:
+    """The loop; ``data`` has prepared rows [n, D] and targets [n, 28] by part. Leaves the averaged weights in place."""
+    z, y = data["train"]
+    parameters = list(distribution.parameters())
     averaged = [p.detach().clone() for p in parameters]
+    optimizer = _optimizer(settings, distribution)
     curves: Curves = {}
+
     for epoch in range(1, settings.epochs + 1):
         order = torch.stack([torch.randperm(len(z), generator=g) for g in generators]).to(z.device)  # [K, n]
-        for rows in order.split(settings.batch_size, 1):
-            for p in parameters:  # not by the optimiser, whose way imports torch.compile's machinery
-                p.grad = None
+        for rows in order.split(settings.batch_size, 1):  # [K, B]
+            _clear_gradients(parameters)
             logits = distribution.logits(z[rows])  # [K, B, 28]
             loss = F.binary_cross_entropy_with_logits(logits, y[rows], reduction="sum") / rows.shape[1]
             loss.backward()
             optimizer.step()
             torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - settings.average)
+
         if "val" in data or epoch == settings.epochs:
             _swap(parameters, averaged)
             measured = {f"loss/{part}": _loss(distribution, *rows) for part, rows in data.items()}
             check_finite(measured, epoch, settings, curves)
-            for name, value in measured.items():
-                curves.setdefault(name, []).append(value)
-            if epoch < settings.epochs:
-                _swap(parameters, averaged)
-    for p in parameters:
-        p.grad = None
+            append_epoch(curves, measured)
+            _swap(parameters, averaged)
+
+    _swap(parameters, averaged)
+    _clear_gradients(parameters)
     return curves
 
 
+def _optimizer(settings: RingsSettings, distribution: RingDistribution) -> Adam:
+    """AdamW, whose weight decay leaves biases out."""
+    groups = [
+        {"params": list(distribution.weights)},
+        {"params": list(distribution.biases), "weight_decay": 0},
+    ]
+    return Adam(
+        groups,
+        lr=settings.learning_rate,
+        betas=BETAS,
+        weight_decay=settings.weight_decay,
+        decoupled_weight_decay=True,
+        fused=True,
+    )
+
+
+def _clear_gradients(parameters: list[Tensor]) -> None:
+    """What ``Optimizer.zero_grad`` does, which imports torch.compile's machinery."""
+    for p in parameters:
+        p.grad = None
+
+
 def _swap(parameters: list[Tensor], averaged: list[Tensor]) -> None:
-    """Let the network compute with the averaged weights, or train again."""
+    """Exchange the network's weights and their moving average."""
     for i, p in enumerate(parameters):
-        p.data, averaged[i] = averaged[i], p.data
+        weights = p.data
+        p.data = averaged[i]
+        averaged[i] = weights
 
 
 @torch.no_grad()
 def _loss(distribution: RingDistribution, z: Tensor, y: Tensor) -> float:
-    k = len(distribution.weights[0])
+    """Mean over members and rows."""
+    members = len(distribution.weights[0])
     total = z.new_zeros(())
     for rows, labels in zip(z.split(EVALUATED_PER_NETWORK), y.split(EVALUATED_PER_NETWORK)):
-        logits = distribution.logits(rows.expand(k, -1, -1))
+        logits = distribution.logits(rows.expand(members, -1, -1))
         total += F.binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
-    return float(total) / (k * len(z))
+    return float(total) / (members * len(z))
 
 
 @torch.inference_mode()
 def answers(distribution: RingDistribution, x: Tensor) -> dict[str, np.ndarray]:
-    """All that a distribution says of rows [n, 10], float64 [n] each.
+    """Predictions of a ring distribution.
+
+    Parameters
+    ----------
+    distribution : RingDistribution
+    x : Tensor [n, 10], float32
+        Rows in raw units.
 
     Returns
     -------
-    dict
+    dict of str to array [n], float64
         ``probability_old``; ``predicted_rings``, the mean; ``rings_low`` and ``rings_high``, the ends of the interval.
     """
     probabilities = distribution(x).double()
     low, high = ring_interval(probabilities)
-    said = {
+    columns = {
         "probability_old": probabilities[:, THRESHOLDS.index(OLD_FROM_RINGS)],
         "predicted_rings": mean_rings(probabilities),
         "rings_low": low.double(),
         "rings_high": high.double(),
     }
-    return {name: values.numpy() for name, values in said.items()}
+    return {name: values.numpy() for name, values in columns.items()}

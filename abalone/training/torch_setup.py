@@ -1,4 +1,4 @@
-"""TODO training.torch_setup"""
+"""How torch is set up for training: threads, denormal numbers, device, and an Adam with little overhead."""
 
 from __future__ import annotations
 
@@ -13,57 +13,86 @@ from abalone.settings import BadValue
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam and its fused kernel, without what torch does around that in Python: half of a step's time.
+    """``torch.optim.Adam`` that calls the fused kernel directly.
 
-    Every parameter must have a gradient; ``amsgrad``, ``maximize`` and closures are not for it.
+    What torch does in Python around the kernel takes half of the time of a step. Every parameter must have a
+    gradient; ``amsgrad``, ``maximize`` and closures are not supported.
     """
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter by its gradient."""
+        """Update every parameter from its gradient."""
         for group in self.param_groups:
-            params, (beta1, beta2) = group["params"], group["betas"]
-            step, mean, square = zip(*[self._moments(p) for p in params])
-            torch._foreach_add_(step, 1)
+            params = group["params"]
+            states = [self._state_of(p) for p in params]
+            steps = [state["step"] for state in states]
+            beta1, beta2 = group["betas"]
             kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            torch._foreach_add_(steps, 1)
             kernel(
-                params, [p.grad for p in params], mean, square, [], step, lr=group["lr"], beta1=beta1, beta2=beta2,
-                weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
-            )  # fmt: skip
+                params,
+                [p.grad for p in params],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
 
-    def _moments(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps so far, and the moving averages of the gradient and of its square."""
+    def _state_of(self, p: Tensor) -> dict[str, Tensor]:
+        """Number of steps so far, and the moving averages of the gradient and of its square."""
         state = self.state[p]
         if not state:
             state["step"] = torch.zeros((), device=p.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-        return state["step"], state["exp_avg"], state["exp_avg_sq"]
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = torch.zeros_like(p)
+        return state
 
-    step.hooked = True  # torch wraps every ``step`` that does not say so
+    step.hooked = True  # torch wraps every ``step`` without this attribute in a profiler's hook
 
 
-def leave_compiler_out() -> None:
-    """Keep the first optimiser of a process from importing torch.compile's machinery: a second, and nothing uses it."""
-    for method in map(inspect.unwrap, (torch.optim.Optimizer.__init__, torch.optim.Optimizer.add_param_group)):
-        method.__dynamo_disable = method
+def skip_compiler_import() -> None:
+    """Keep torch from importing torch.compile's machinery with the first optimiser of a process.
+
+    The import takes a second of CPU, and nothing here uses it.
+    """
+    for method in (torch.optim.Optimizer.__init__, torch.optim.Optimizer.add_param_group):
+        function = inspect.unwrap(method)
+        function.__dynamo_disable = function
 
 
 def find_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here; ``BadValue`` if it is not there."""
-    present = torch.cuda.is_available()
-    if name == "cuda" and not present:
-        raise BadValue("device", "'cuda' is not available: torch sees no GPU here; expected cpu, or auto to choose")
-    return torch.device("cuda" if name != "cpu" and present else "cpu")
+    """The device that ``auto``, ``cpu`` or ``cuda`` stands for on this machine.
+
+    Raises
+    ------
+    BadValue
+        If it is ``cuda`` and torch finds no GPU.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise BadValue("device", "'cuda' is not available: torch finds no GPU; expected cpu, or auto to choose")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 @contextmanager
 def cpu_settings() -> Iterator[None]:
-    """One thread, and numbers below 1e-38 taken for zero; both are the process's settings, so they are put back.
+    """Use one thread and flush denormal numbers to zero; restore the settings of the process afterwards.
 
-    Matrices this small are slower on two threads than on one. Weight decay sends the weights of idle units towards
-    zero, through a range where the processor is many times slower.
+    Matrices this small are slower on two threads than on one, since the threads wait for each other. Weight decay
+    drives the weights of idle units towards zero, through the range of denormal numbers (below 1e-38), where a
+    processor is many times slower.
     """
-    threads, flushing = torch.get_num_threads(), bool(torch.tensor(1e-40) * 1 == 0)
+    threads = torch.get_num_threads()
+    flushing = bool(torch.tensor(1e-40) * 1 == 0)  # torch has no getter for it
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:

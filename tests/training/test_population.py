@@ -1,4 +1,4 @@
-"""A population gives what ``fit`` gives, one by one, whoever else is in it."""
+"""``fit_many`` gives what ``fit`` gives one by one, whichever members are trained together."""
 
 from __future__ import annotations
 
@@ -8,51 +8,56 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from training_data import Data, same_weights, weights
 
-from abalone.data.reading import read
+from abalone.data.reading import Dataset, read
 from abalone.data.splitting import split
 from abalone.model.columns import FEATURES
 from abalone.model.features import encode
 from abalone.settings import StageSettings, load_settings
 from abalone.training.fit import fit
+from abalone.training.group import Group
+from abalone.training.group_evaluation import predict
 from abalone.training.history import TrainingDiverged
-from abalone.training.members import untrained_members
-from abalone.training.population import _Group, fit_many
+from abalone.training.population import fit_many
+from abalone.training.population_members import untrained_members
 
 DEEPEN = load_settings("deepen", {"device": "cpu", "epochs": 3})
 REGRESS = load_settings("regress", {"device": "cpu", "epochs": 3})
 
 
-@pytest.fixture(scope="module")
-def data():
-    """Few rows, so that a test takes a moment: the first 400 of the data set."""
+def small_dataset() -> Dataset:
+    """The first 400 rows, so that a test takes a moment."""
     dataset = read("uci")
-    small = replace(dataset, frame=dataset.frame.iloc[:400])
-    return encode(small.frame), small.frame["Rings"].to_numpy(), split(small, 0)
+    return replace(dataset, frame=dataset.frame.iloc[:400])
 
 
-def double(data):
-    x, rings, rows = data
-    return x.double(), rings, rows
+@pytest.fixture(scope="module")
+def data() -> Data:
+    small = small_dataset()
+    return Data(x=encode(small.frame), rings=small.frame["Rings"].to_numpy(), split=split(small, 0))
 
 
-def weights(model) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+def in_float64(data: Data) -> Data:
+    return data._replace(x=data.x.double())
 
 
-def assert_same(one, other, tolerance: float) -> None:
-    """Two results of a training: every curve, the epochs, every weight."""
-    (model, history), (other_model, other_history) = one, other
-    assert history.metrics.keys() == other_history.metrics.keys()
+def assert_same(result, expected, tolerance: float) -> None:
+    """Compare two results of a training: every curve, the epochs, every weight."""
+    model, history = result
+    expected_model, expected_history = expected
+    assert history.metrics.keys() == expected_history.metrics.keys()
     for name, values in history.metrics.items():
-        np.testing.assert_allclose(values, other_history.metrics[name], rtol=0, atol=tolerance, err_msg=name)
-    assert (history.best_epoch, history.reported_epoch) == (other_history.best_epoch, other_history.reported_epoch)
-    torch.testing.assert_close(weights(model), weights(other_model), rtol=0, atol=tolerance)
+        np.testing.assert_allclose(values, expected_history.metrics[name], rtol=0, atol=tolerance, err_msg=name)
+    assert history.best_epoch == expected_history.best_epoch
+    assert history.reported_epoch == expected_history.reported_epoch
+    torch.testing.assert_close(weights(model), weights(expected_model), rtol=0, atol=tolerance)
     assert not model.training
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "overrides",
     [
         {},
         {"weight_decay": 0.01},
@@ -66,11 +71,11 @@ def assert_same(one, other, tolerance: float) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("base", [DEEPEN, REGRESS], ids=lambda e: e.task)
-def test_ten_epochs_in_float64_are_those_of_fit(data, base, settings):
-    experiment = StageSettings.from_mapping({**vars(base), "epochs": 10, "learning_rate": 0.01, **settings})
-    [result] = fit_many([experiment], *double(data))
-    assert_same(result, fit(experiment, *double(data)), 1e-10)
+@pytest.mark.parametrize("base", [DEEPEN, REGRESS], ids=lambda settings: settings.task)
+def test_ten_epochs_in_float64_are_those_of_fit(data, base, overrides):
+    settings = StageSettings.from_mapping({**vars(base), "epochs": 10, "learning_rate": 0.01, **overrides})
+    [result] = fit_many([settings], *in_float64(data))
+    assert_same(result, fit(settings, *in_float64(data)), 1e-10)
 
 
 def mixed() -> list[StageSettings]:
@@ -92,48 +97,52 @@ def mixed() -> list[StageSettings]:
     ]
 
 
-def test_a_mixed_population_is_that_of_fit_member_by_member(data):
-    for experiment, result in zip(mixed(), fit_many(mixed(), *double(data))):
-        assert_same(result, fit(experiment, *double(data)), 1e-10)
+def test_every_member_of_a_mixed_population_equals_fit(data):
+    for settings, result in zip(mixed(), fit_many(mixed(), *in_float64(data)), strict=True):
+        assert_same(result, fit(settings, *in_float64(data)), 1e-10)
 
 
-def test_a_members_result_does_not_depend_on_its_place_or_on_who_else_is_there(data):
-    members = mixed()
-    together, backwards = fit_many(members, *data), fit_many(members[::-1], *data)[::-1]
-    few = fit_many(members[3:9], *data)
-    for result, other in [*zip(together, backwards), *zip(together[3:9], few)]:
-        assert_same(result, other, 0)
+def test_a_members_result_depends_neither_on_its_place_nor_on_the_other_members(data):
+    together = fit_many(mixed(), *data)
+    backwards = fit_many(mixed()[::-1], *data)
+    few = fit_many(mixed()[3:9], *data)
+    for result, expected in zip(backwards[::-1], together, strict=True):
+        assert_same(result, expected, 0)
+    for result, expected in zip(few, together[3:9], strict=True):
+        assert_same(result, expected, 0)
 
 
-def test_twins_are_equal_to_the_last_bit_in_all_places_of_all_groups(data):
+def test_equal_settings_give_equal_bits_in_every_place_of_every_group(data):
     results = fit_many([DEEPEN] * 19, *data)
     for other in results[1:]:
         assert_same(results[0], other, 0)
 
 
-def test_each_member_may_have_a_split_of_its_own(data):
-    dataset = read("uci")
-    small = replace(dataset, frame=dataset.frame.iloc[:400])
+def test_each_member_may_have_its_own_split(data):
+    small = small_dataset()
     members = [replace(DEEPEN, seed=seed) for seed in range(3)]
     splits = [split(small, seed) for seed in range(3)]
-    x, rings, _ = double(data)
-    for experiment, rows, result in zip(members, splits, fit_many(members, x, rings, splits)):
-        assert_same(result, fit(experiment, x, rings, rows), 1e-10)
+    x, rings, _ = in_float64(data)
+    results = fit_many(members, x, rings, splits)
+    for settings, rows, result in zip(members, splits, results, strict=True):
+        assert_same(result, fit(settings, x, rings, rows), 1e-10)
 
 
-def test_without_the_train_curves_all_else_is_the_same(data):
-    members, (x, rings, rows) = mixed(), data
-    rows = replace(rows, train=np.tile(rows.train, 3))  # more of them than are evaluated at once
-    whole, part = (fit_many(members, x, rings, rows, train_curves=wanted) for wanted in (True, False))
-    for (_, full), one in zip(whole, part, strict=True):
-        for name in [name for name in full.metrics if name.endswith("/train")]:
-            del full.metrics[name]
-        assert full.metrics == one[1].metrics and "loss/val" in full.metrics
-    assert all(torch.equal(weights(a), weights(b)) for (a, _), (b, _) in zip(whole, part))
+def test_without_the_train_curves_everything_else_is_the_same(data):
+    x, rings, rows = data
+    rows = replace(rows, train=np.tile(rows.train, 3))  # more than are evaluated at once
+    complete = fit_many(mixed(), x, rings, rows, train_curves=True)
+    partial = fit_many(mixed(), x, rings, rows, train_curves=False)
+    for (model, history), (expected_model, expected_history) in zip(partial, complete, strict=True):
+        expected = {name: c for name, c in expected_history.metrics.items() if not name.endswith("/train")}
+        assert len(expected) < len(expected_history.metrics)
+        assert "loss/val" in expected
+        assert history.metrics == expected
+        assert same_weights(model, expected_model)
 
 
-def test_members_that_are_stopped_end_there_and_the_others_go_on_undisturbed(data):
-    """As a study prunes: six of eight leave, so that the group is made smaller; the rest notice nothing."""
+def test_stopped_members_end_there_and_the_others_are_not_affected(data):
+    """As a study prunes: six of eight members leave, so that the group is made smaller."""
     members = [replace(DEEPEN, seed=seed, epochs=9) for seed in range(8)]
     seen = []
 
@@ -141,66 +150,89 @@ def test_members_that_are_stopped_end_there_and_the_others_go_on_undisturbed(dat
         seen.append(losses)
         return range(6) if epoch == 4 else []
 
-    x, rings, rows = double(data)
+    x, rings, rows = in_float64(data)
     results = fit_many(members, x, rings, rows, stop=stop)
-    for place, (experiment, result) in enumerate(zip(members, results)):
+    for place, (settings, result) in enumerate(zip(members, results, strict=True)):
         epochs = 4 if place < 6 else 9
         assert len(result[1].metrics["loss/val"]) == epochs
-        assert_same(result, fit(replace(experiment, epochs=epochs), x, rings, rows), 1e-10)
+        assert_same(result, fit(replace(settings, epochs=epochs), x, rings, rows), 1e-10)
     losses = np.array(seen)  # [epochs, K]
     np.testing.assert_array_equal(losses[:, 7], results[7][1].metrics["loss/val"])
-    assert np.isnan(losses[4:, :6]).all() and not np.isnan(losses[:4]).any()
+    assert np.isnan(losses[4:, :6]).all()
+    assert not np.isnan(losses[:4]).any()
 
 
-def test_the_computation_shrinks_when_half_have_left(data, monkeypatch):
+class StackHeights(TorchFunctionMode):
+    """Records how many matrices the calls of ``torch.bmm`` multiply at once."""
 
-    sizes = []
-    train = _Group.train_epoch
-    monkeypatch.setattr(_Group, "train_epoch", lambda group: (sizes.append(len(group.members)), train(group)))
+    def __init__(self):
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.bmm:
+            self.seen.add(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_computation_shrinks_when_half_of_the_members_have_finished(data):
     members = [replace(DEEPEN, seed=seed, epochs=5) for seed in range(8)]
-    fit_many(members, *data, stop=lambda epoch, losses: {1: [0, 1, 2], 2: [3], 4: [4, 5]}.get(epoch, []))
-    assert sizes == [8, 8, 4, 4, 2]
+    heights = StackHeights()
+    by_epoch = []
+
+    def stop(epoch, losses):
+        by_epoch.append(heights.seen)
+        heights.seen = set()
+        return {1: [0, 1, 2], 2: [3], 4: [4, 5]}.get(epoch, [])
+
+    with heights:
+        fit_many(members, *data, stop=stop)
+    assert by_epoch == [{8}, {8}, {4}, {4}, {2}]
 
 
-def test_a_member_that_diverges_says_so_and_does_not_disturb_the_others(data):
+def test_a_member_that_diverges_is_reported_and_does_not_affect_the_others(data):
     x, rings, rows = data
     bad = x.clone()
     bad[rows.val[0], FEATURES.index("Length")] = 3e38  # finite, but not once it is standardised
-    wild = replace(REGRESS, clip=0.0)
+    diverging = replace(REGRESS, clip=0.0)
     with pytest.raises(TrainingDiverged) as expected:
-        fit(wild, bad, rings, rows)
-    calm = replace(REGRESS, features=("Height", "Diameter"))
-    results = fit_many([wild, calm], bad, rings, rows)
-    assert isinstance(results[0], TrainingDiverged)
-    assert str(results[0]).split(" is ")[0] == str(expected.value).split(" is ")[0]
-    assert_same(results[1], fit_many([calm], bad, rings, rows)[0], 0)
+        fit(diverging, bad, rings, rows)
+    unaffected = replace(REGRESS, features=("Height", "Diameter"))
+    error, result = fit_many([diverging, unaffected], bad, rings, rows)
+    assert isinstance(error, TrainingDiverged)
+    assert str(error).split(" is ")[0] == str(expected.value).split(" is ")[0]
+    [alone] = fit_many([unaffected], bad, rings, rows)
+    assert_same(result, alone, 0)
 
 
-def test_the_lowest_learning_rate_does_not_move_a_weight_and_breaks_nothing(data):
-    [(still, history)] = fit_many([replace(DEEPEN, learning_rate=1e-38, gamma=0.5, weight_decay=0.01)], *data)
+def test_the_lowest_learning_rate_moves_no_weight_and_stays_finite(data):
+    lowest = replace(DEEPEN, learning_rate=1e-38)
+    [(model, history)] = fit_many([replace(lowest, gamma=0.5, weight_decay=0.01)], *data)
     assert all(math.isfinite(value) for value in history.metrics["loss/val"])
-    [(begun, _)] = fit_many([replace(DEEPEN, learning_rate=1e-38, epochs=1)], *data)
-    assert_same((still, history), (begun, history), 1e-6)
+    [(after_one_epoch, _)] = fit_many([replace(lowest, epochs=1)], *data)
+    assert_same((model, history), (after_one_epoch, history), 1e-6)
 
 
-def test_the_global_generator_is_left_as_it_was(data):
+def test_the_global_generator_is_restored(data):
     before = torch.get_rng_state()
     fit_many([DEEPEN, replace(DEEPEN, dropout=0.5)], *data)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_on_another_device_all_that_computes_lives_there(data, monkeypatch):
-
+def test_everything_that_computes_is_on_the_groups_device(data):
+    """The meta device stands in for a GPU."""
     x, rings, rows = data
-    monkeypatch.setattr(population, "find_device", lambda name: torch.device("meta"))  # stands in for a GPU
-    for experiment in (replace(DEEPEN, dropout=0.2, weight_decay=0.01), REGRESS):
-        group = _Group(untrained_members([experiment] * 2, x, rings, [rows] * 2), True)
+    for settings in (replace(DEEPEN, dropout=0.2, weight_decay=0.01), REGRESS):
+        group = Group(untrained_members([settings] * 2, x, rings, [rows] * 2), torch.device("meta"))
         group.train_epoch()
-        assert group._predict().device.type == "meta"
-        held = [group.x, group.y, group.table, group.keep, *(t for layer in group.layers for t in layer.kept)]
-        held += [t for room in group.rooms.values() for t in (room.x, room.y, *room.h, *room.z, *room.noise)]
+        assert predict(group.rows, group.layers).device.type == "meta"
+        held = [group.rows.x, group.rows.y, group.rows.table, group.trainer.keep]
+        for layer in group.layers:
+            held += layer.kept()
+        for buffers in group.trainer.buffers.values():
+            held += [buffers.x, buffers.y, *buffers.h, *buffers.z, *buffers.noise]
         assert {tensor.device.type for tensor in held} == {"meta"}
 
 
-def test_nobody_is_trained_where_nobody_is_given(data):
+def test_an_empty_population_gives_an_empty_list(data):
     assert fit_many([], *data) == []
