@@ -124,7 +124,7 @@ def _attempt(name: str, job: Job, say: Say) -> Result:
 
 def _test_scores(result: Result) -> str:
     shown = []
-    for name in ("accuracy/test", "rmse/test"):
+    for name in ("test/accuracy", "test/rmse"):
         if name in result.metrics:
             shown.append(f"{name} {result.metrics[name]:.4f}")
     return ", ".join(shown)

@@ -29,3 +29,12 @@ def mlflow_run(*arguments: str, manager: str | None = "local") -> subprocess.Com
 def environment() -> dict[str, str]:
     """This process's environment, with the programs beside this Python first on the path."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def process_tags_with(**changed: str) -> dict[str, str]:
+    """The tag of this process with another ``host``, ``boot``, ``pid`` or ``start``."""
+    from abalone.tracking.processes import PROCESS_TAG, process_tags
+
+    names = ("host", "boot", "pid", "start")
+    known = dict(zip(names, process_tags()[PROCESS_TAG].split()))
+    return {PROCESS_TAG: " ".join({**known, **changed}.values())}

@@ -66,9 +66,9 @@ def candidate(
     predicted, baseline = _plant_predictions(task, rings, skill, noise, draw)
     metric = SELECTION[task]
     final = {
-        f"{metric}/val": scores(task, rings, predicted)[metric],
-        f"baseline_{metric}/val": scores(task, rings, np.full(len(rings), baseline))[metric],
-        f"{metric}/test": test,
+        f"val/{metric}": scores(task, rings, predicted)[metric],
+        f"baseline/val_{metric}": scores(task, rings, np.full(len(rings), baseline))[metric],
+        f"test/{metric}": test,
     }
     final |= metrics or {}
     with tracked_run(name, {"stage": name, "task": task}, RunOptions(experiment_name=experiment)) as run_id:

@@ -72,7 +72,7 @@ def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):
     assert not rings.error
     row = next(line for line in said[-1].splitlines() if line.startswith("| rings"))
     for name in ("accuracy", "rmse", "roc_auc"):
-        assert f"{rings.metrics[f'{name}/test']:.4f}" in row
+        assert f"{rings.metrics[f'test/{name}']:.4f}" in row
     client = MlflowClient()
     champions = [client.get_model_version_by_alias(name, "champion") for name in REGISTERED_MODELS.values()]
     assert {version.run_id for version in champions} == {rings.run_id}

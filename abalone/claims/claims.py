@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from abalone.data.labels import is_old
 from abalone.data.reading import Dataset
 from abalone.data.splitting import split
+from abalone.evaluation.overfitting import OVERFIT_AT
 from abalone.evaluation.scores import predict, scores
 from abalone.model.features import encode
 from abalone.settings import METRICS, StageSettings, UserError
 from abalone.training.population import fit_many
 from abalone.training.torch_setup import cpu_settings
 
-OVERFIT_AT = 5  # epoch after which the guide sees the test loss rise (section 2.c)
 CURVED = ("encode", "regularize")  # stages for which a claim reads the test loss of every epoch
 OTHER_MEASURES = {
     "rise": f"rise of the test loss after epoch {OVERFIT_AT} in nats",

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from abalone.claims.claims import CURVED, OVERFIT_AT, Measured
+from abalone.claims.claims import CURVED, Measured
 from abalone.claims.verdicts import Finding
 from abalone.evaluation.figures import BLUE, GREEN, GREY, ORANGE, RED, new_figure
+from abalone.evaluation.overfitting import OVERFIT_AT
 
 
 def claim_figures(found: Sequence[Finding], measured: Measured) -> dict[str, Figure]:

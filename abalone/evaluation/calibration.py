@@ -85,12 +85,12 @@ def reliability_text(metrics: Mapping[str, float]) -> str:
     str
         One paragraph; empty for a run without these metrics.
     """
-    if "ece/val" not in metrics:
+    if "val/ece" not in metrics:
         return ""
     return (
-        f"**Calibration** (of the classifier): expected calibration error {metrics['ece/val']:.3f} on validation, "
-        f"{metrics['ece/test']:.3f} on test; with so few rows, even a perfectly calibrated model is above 0. "
+        f"**Calibration** (of the classifier): expected calibration error {metrics['val/ece']:.3f} on validation, "
+        f"{metrics['test/ece']:.3f} on test; with so few rows, even a perfectly calibrated model is above 0. "
         "**Interval** (of the regressor): `rings_low` to `rings_high` should hold 80 % of the animals; it holds "
-        f"{metrics['coverage80/val']:.1%} on validation, {metrics['coverage80/test']:.1%} on test. "
+        f"{metrics['val/coverage80']:.1%} on validation, {metrics['test/coverage80']:.1%} on test. "
         "Validation scores come from the fit on the training rows, test scores from the logged model."
     )

@@ -217,15 +217,15 @@ def comparison(rows: Sequence[Mapping]) -> Figure:
         The name ``stage`` and the final metrics of each training. A stage of both tasks may have two rows; it has
         one bar in each panel.
     """
-    names = [name for name in ("accuracy", "rmse") if any(f"{name}/test" in row for row in rows)]
+    names = [name for name in ("accuracy", "rmse") if any(f"test/{name}" in row for row in rows)]
     figure, axes = new_figure("Stages on the test half", columns=len(names), width=11)
     for axis, name in zip(axes, names):
-        by_stage = {row["stage"]: row for row in rows if f"{name}/test" in row}
-        values = [row[f"{name}/test"] for row in by_stage.values()]
+        by_stage = {row["stage"]: row for row in rows if f"test/{name}" in row}
+        values = [row[f"test/{name}"] for row in by_stage.values()]
         bars = axis.bar(list(by_stage), values, color=BLUE, width=0.6)
         axis.bar_label(bars, fmt="%.3f")
         first = next(iter(by_stage.values()))  # the baseline is the same for all stages
-        line = axis.axhline(first[f"baseline_{name}/test"], color=RED, linestyle="--", label="baseline")
+        line = axis.axhline(first[f"baseline/test_{name}"], color=RED, linestyle="--", label="baseline")
         better = "higher" if METRICS[name].greater_is_better else "lower"
         axis.set_ylabel(f"{metric_label(name)}, {better} is better")
         axis.tick_params(axis="x", labelrotation=20)

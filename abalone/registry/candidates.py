@@ -81,9 +81,9 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             dataset=tags.get("dataset", ""),
             split=tags.get("split", ""),
             model_id=models.get(run.info.run_id, ""),
-            score=metrics.get(f"{metric}/val"),
-            baseline=metrics.get(f"baseline_{metric}/val"),
-            test=metrics.get(f"{metric}/test"),
+            score=metrics.get(f"val/{metric}"),
+            baseline=metrics.get(f"baseline/val_{metric}"),
+            test=metrics.get(f"test/{metric}"),
         )
         candidates.append(candidate)
     return candidates
@@ -136,9 +136,9 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
     if not candidate.model_id:
         return "no model"
     if candidate.score is None:
-        return f"no {metric}/val"
+        return f"no val/{metric}"
     if not _is_finite(candidate.score):
-        return f"{metric}/val is not finite"
+        return f"val/{metric} is not finite"
     if not candidate.dataset or not candidate.split:
         return "no fingerprint of data and split"
     if candidate.baseline is None or not candidate.score <= (1 - MARGIN) * candidate.baseline:

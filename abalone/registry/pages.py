@@ -136,7 +136,7 @@ def decision_card(
     table = markdown_table(DECISION_HEADER, rows[:shown]) if rows else "No runs of this task."
     if shown and len(rows) > shown:
         table += f"\n\nand {len(rows) - shown} more: `decision.md`, `decision_{decision.task}.json`."
-    rule = f"By `{metric}/val`, lower is better; the gate is {margin:.0%} better than the baseline:"
+    rule = f"By `val/{metric}`, lower is better; the gate is {margin:.0%} better than the baseline:"
     verdict = f"{_verdict(decision, dry_run)} {_champion_versions(decision)}"
     return f"### {decision.task}\n\n{verdict}\n\n{rule}\n\n{table}"
 

@@ -152,13 +152,13 @@ def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
     tags = {
         "metric": metric,
         "score": repr(candidate.score),  # exact, for comparisons
-        f"{metric}/val": f"{candidate.score:.5f}",
-        f"baseline_{metric}/val": f"{candidate.baseline:.5f}",
+        f"val/{metric}": f"{candidate.score:.5f}",
+        f"baseline/val_{metric}": f"{candidate.baseline:.5f}",
         "dataset": candidate.dataset,
         "split": candidate.split,
     }
     if candidate.test is not None:
-        tags[f"{metric}/test"] = f"{candidate.test:.5f}"
+        tags[f"test/{metric}"] = f"{candidate.test:.5f}"
     return tags
 
 
@@ -216,7 +216,7 @@ def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> str:
         if decision.version:
             champions[f"champion_{decision.task}"] = str(decision.version)
     tags = log_files(run_id, texts={"decision.md": full}, figures={}, tables=tables)
-    log_tags(run_id, tags | champions | {"mlflow.note.content": short, "dry_run": as_text(dry_run)})
+    log_tags(run_id, tags | champions | {"mlflow.note.content": short})
     return short
 
 

@@ -43,7 +43,7 @@ def stage_page(
         Name of the stage, or ``tuned``.
     settings : StageSettings
     metrics : mapping
-        Final metrics such as ``accuracy/test`` and ``baseline_accuracy/test``, ``best_epoch`` and ``reported_epoch``.
+        Final metrics such as ``test/accuracy`` and ``baseline/test_accuracy``, ``best_epoch`` and ``reported_epoch``.
     model_uri : str
         Address of the logged model.
     previous : (run id, metrics) or None
@@ -132,13 +132,13 @@ def _headline(task: str, metrics: Mapping[str, float], metrics_before: Mapping[s
     """The first test score with those to compare it with; the UI shows little else of a page until it is unfolded."""
     name = PAGE_METRICS[task][0]
     compared = []
-    baseline = metrics.get(f"baseline_{name}/test")
+    baseline = metrics.get(f"baseline/test_{name}")
     if baseline is not None:
         compared.append(f"baseline {format_score(baseline)}")
-    before = (metrics_before or {}).get(f"{name}/test")
+    before = (metrics_before or {}).get(f"test/{name}")
     if before is not None:
         compared.append(f"stage before {format_score(before)}")
-    return f"{name} {format_score(metrics[f'{name}/test'])} ({', '.join(compared)})"
+    return f"{name} {format_score(metrics[f'test/{name}'])} ({', '.join(compared)})"
 
 
 def _score_table(task: str, metrics: Mapping[str, float], metrics_before: Mapping[str, float] | None) -> str:
@@ -147,9 +147,9 @@ def _score_table(task: str, metrics: Mapping[str, float], metrics_before: Mappin
         header.append("stage before")
     rows = []
     for name in PAGE_METRICS[task]:
-        row = [name, format_score(metrics.get(f"{name}/test")), format_score(metrics.get(f"baseline_{name}/test"))]
+        row = [name, format_score(metrics.get(f"test/{name}")), format_score(metrics.get(f"baseline/test_{name}"))]
         if metrics_before is not None:
-            row.append(format_score(metrics_before.get(f"{name}/test")))
+            row.append(format_score(metrics_before.get(f"test/{name}")))
         rows.append(row)
     return markdown_table(header, rows)
 
@@ -160,8 +160,8 @@ def _rings_score_table(metrics: Mapping[str, float]) -> str:
         for name in names:
             row = [name]
             for part in ("val", "test"):
-                row.append(format_score(metrics.get(f"{name}/{part}")))
-                row.append(format_score(metrics.get(f"baseline_{name}/{part}")))
+                row.append(format_score(metrics.get(f"{part}/{name}")))
+                row.append(format_score(metrics.get(f"baseline/{part}_{name}")))
             rows.append(row)
     return markdown_table(["score", "validation", "baseline", "test", "baseline"], rows)
 
@@ -198,4 +198,4 @@ def closing_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 def _result_scores(metrics: Mapping[str, float]) -> list[str]:
     """The cells of the three scores in ``RESULTS_HEADER``."""
-    return [format_score(metrics.get(f"{name}/test")) for name in ("accuracy", "rmse", "roc_auc")]
+    return [format_score(metrics.get(f"test/{name}")) for name in ("accuracy", "rmse", "roc_auc")]

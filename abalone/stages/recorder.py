@@ -16,8 +16,10 @@ from torch import nn
 from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData
 from abalone.evaluation.figures import confusion_matrix, predicted_actual, residuals, roc_curve
+from abalone.evaluation.overfitting import OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import baseline, scores
-from abalone.settings import Settings, Stage
+from abalone.model.columns import CLASS_LABELS
+from abalone.settings import STAGES, Settings, Stage
 from abalone.tracking.flavor import log_model
 from abalone.tracking.run_logging import Scores, environment_tags, log_dataset, log_files, log_stage
 from abalone.tracking.runs import EXPERIMENT_NAME, RunOptions, tracked_run
@@ -36,7 +38,7 @@ class Result:
     seconds : float
         Wall time.
     metrics : mapping
-        Final metrics, such as ``accuracy/test``, and ``best_epoch`` and ``reported_epoch``.
+        Final metrics, such as ``test/accuracy``, and ``best_epoch`` and ``reported_epoch``.
     run_id : str
     error : str
         Message of the error, if the stage failed.
@@ -103,9 +105,18 @@ class Training:
     models: Mapping[str, TrainedModel]
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """The epochs, and the final metrics of all models."""
+    def run_metrics(self) -> dict[str, float]:
+        """Metrics of the training itself: the epochs, and the rise of the test loss if there is a curve of it."""
         metrics = dict(self.epochs)
+        rise = rise_of_test_loss(self.curves.get("loss/test", ()))
+        if rise is not None:
+            metrics["overfit/test_rise"] = rise
+        return metrics
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the training, and the final metrics of all models."""
+        metrics = dict(self.run_metrics)
         for model in self.models.values():
             metrics |= model.scores
         return metrics
@@ -123,11 +134,22 @@ def training_run(name: str, stage: str, task: str, lesson: Stage, options: RunOp
     task : str
         Tag ``task``; both, separated by a comma, for ``rings``.
     lesson : Stage
-        What the training teaches, for the tag ``guide_section``.
+        What the training teaches.
     options : RunOptions
         Where the run is filed.
     """
-    return tracked_run(name, {"stage": stage, "task": task, "guide_section": lesson.guide}, options)
+    tags = {"stage": stage, "task": task, "guide_section": lesson.guide, "guide_order": _guide_order(stage)}
+    if stage in OVERFITTING_STAGES:
+        tags["lesson"] = "overfitting"
+    return tracked_run(name, tags, options)
+
+
+def _guide_order(stage: str) -> str:
+    """Place of a stage in the guide, counted from 1; what goes beyond the guide comes last."""
+    names = list(STAGES)
+    if stage in names:
+        return str(1 + names.index(stage))
+    return str(1 + len(names))
 
 
 def log_models(training: Training) -> dict[str, str]:
@@ -175,11 +197,11 @@ def record_training(
 
 
 def _final_scores(training: Training, model_ids: Mapping[str, str]) -> list[Scores]:
-    """Final metrics with the model that they belong to; the epochs belong to a model only if there is just one."""
+    """Final metrics with the model that they belong to; those of the training belong to an only model."""
     owner = None
     if len(model_ids) == 1:
         [owner] = model_ids.values()
-    final = [Scores(training.epochs, owner)]
+    final = [Scores(training.run_metrics, owner)]
     for task, model in training.models.items():
         final.append(Scores(model.scores, model_ids[task]))
     return final
@@ -204,14 +226,14 @@ def final_metrics(
     Returns
     -------
     dict
-        ``accuracy/test`` and so on, and ``baseline_accuracy/test`` and so on.
+        ``test/accuracy`` and so on, and ``baseline/test_accuracy`` and so on.
     """
     rings = data.rings[data.split.scored()[part]]
     metrics = {}
     for name, value in scores(task, rings, predicted).items():
-        metrics[f"{name}/{part}"] = value
+        metrics[f"{part}/{name}"] = value
     for name, value in baseline(task, data.rings[fitted], rings).items():
-        metrics[f"baseline_{name}/{part}"] = value
+        metrics[f"baseline/{part}_{name}"] = value
     return metrics
 
 
@@ -230,11 +252,35 @@ def prediction_figures(task: str, rings: np.ndarray, predicted: np.ndarray, titl
 
 
 def prediction_table(frame: pd.DataFrame, rows: np.ndarray, predicted: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The rows with these numbers: number, rings, predictions by column name, then the other columns of the file."""
-    columns = {name: values.round(9) for name, values in predicted.items()}
-    table = frame.iloc[rows].assign(**columns).rename_axis("row").reset_index()
-    first = ["row", "Rings", *columns]
-    return table[[*first, *table.columns.difference(first, sort=False)]]
+    """Rows of the file with their predictions.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The whole file.
+    rows : ndarray [n], int64
+        Row numbers.
+    predicted : mapping of str to ndarray [n]
+        Predictions by the name of their column.
+
+    Returns
+    -------
+    DataFrame [n, ...]
+        Row number; of a classifier the label said, the true one, and whether they agree; rings; predictions; the
+        other columns of the file.
+    """
+    table = frame.iloc[rows].rename_axis("row").reset_index()
+    first = {"row": table["row"]}
+    if "probability_old" in predicted:
+        labels = np.array(CLASS_LABELS, dtype=object)
+        said = (predicted["probability_old"] >= 0.5).astype(int)
+        true = is_old(table["Rings"].to_numpy())
+        first |= {"predicted_label": labels[said], "true_label": labels[true], "correct": said == true}
+    first["Rings"] = table["Rings"]
+    for name, values in predicted.items():
+        first[name] = values.round(9)
+    others = [name for name in table.columns if name not in first]
+    return pd.DataFrame(first).join(table[others])
 
 
 def to_toml(settings: Settings) -> str:

@@ -105,9 +105,9 @@ def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, f
     rings = data.rings[data.split.scored()[part]]
     metrics = final_metrics(task, part, data, predicted[PREDICTION_COLUMNS[task]], fitted)
     if task == "classification":
-        metrics[f"ece/{part}"] = calibration_error(is_old(rings), predicted["probability_old"])
+        metrics[f"{part}/ece"] = calibration_error(is_old(rings), predicted["probability_old"])
     else:
-        metrics[f"coverage80/{part}"] = coverage(rings, predicted["rings_low"], predicted["rings_high"])
+        metrics[f"{part}/coverage80"] = coverage(rings, predicted["rings_low"], predicted["rings_high"])
     return metrics
 
 
@@ -117,7 +117,7 @@ def _trained_model(
     return TrainedModel(
         module=NETWORKS[task](distribution).eval(),
         config=settings.model_config(task),
-        name=MODEL_KINDS[task],
+        name=f"{STAGE}-{MODEL_KINDS[task]}",
         params={"task": task, **settings.as_text()},
         scores=metrics,
     )

@@ -58,7 +58,11 @@ def run_stage(
             scores |= final_metrics(task, part, data, predicted[part][column], data.split.train)
 
         trained = TrainedModel(
-            module=model, config=settings.model_config(), name="model", params=settings.as_text(), scores=scores
+            module=model,
+            config=settings.model_config(),
+            name=name.replace(" ", "-"),
+            params=settings.as_text(),
+            scores=scores,
         )
         training = Training(
             stage=base or stage,

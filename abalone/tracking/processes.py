@@ -1,9 +1,9 @@
 """Find runs whose process is gone.
 
-MLflow has no heartbeat, so a run whose process was killed outright stays RUNNING. Each run therefore has tags that
-identify its process, and the next run on the same machine marks as FAILED those whose process no longer exists.
+MLflow has no heartbeat, so a run whose process was killed outright stays RUNNING. Each run therefore has a tag that
+identifies its process, and the next run on the same machine marks as FAILED those whose process no longer exists.
 
-A PID alone does not identify a process: PIDs are reused, quickly so in containers. The tags also hold the host, the
+A PID alone does not identify a process: PIDs are reused, quickly so in containers. The tag also holds the host, the
 boot and the time at which the process started.
 """
 
@@ -17,23 +17,21 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 UNKNOWN = "unknown"
+PROCESS_TAG = "process"
 
 
 def process_tags() -> dict[str, str]:
-    """Run tags that identify the current process.
+    """Run tag that identifies the current process.
 
     Returns
     -------
     dict
-        ``process.host``, ``process.boot``, ``process.pid`` and ``process.started``.
+        ``process``: host, boot, PID and start time, separated by spaces.
     """
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return {
-        "process.host": socket.gethostname(),
-        "process.boot": boot.read_text().strip() if boot.exists() else UNKNOWN,
-        "process.pid": str(os.getpid()),
-        "process.started": _start_time(os.getpid()),
-    }
+    boot_id = boot.read_text().strip() if boot.exists() else UNKNOWN
+    pid = os.getpid()
+    return {PROCESS_TAG: f"{socket.gethostname()} {boot_id} {pid} {_start_time(pid)}"}
 
 
 def close_orphans(experiment_id: str, own_run_id: str) -> None:
@@ -47,7 +45,7 @@ def close_orphans(experiment_id: str, own_run_id: str) -> None:
         Run of the caller, which is left alone.
     """
     client = MlflowClient()
-    query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{socket.gethostname()}'"
+    query = f"attributes.status = 'RUNNING' and tags.{PROCESS_TAG} LIKE '{socket.gethostname()} %'"
     for run in client.search_runs([experiment_id], query):
         if run.info.run_id != own_run_id and not may_live(run.data.tags):
             client.set_tag(run.info.run_id, "error", "the process was killed; marked by a later run")
@@ -67,15 +65,15 @@ def may_live(tags: Mapping[str, str]) -> bool:
     bool
         False only for a process of this machine that no longer exists; processes of other machines cannot be checked.
     """
-    here = process_tags()
-    if tags.get("process.host") != here["process.host"]:
+    host, boot_id, pid, started = tags.get(PROCESS_TAG, "? ? 0 ?").split()
+    here, boot_id_here, _, _ = process_tags()[PROCESS_TAG].split()
+    if host != here:
         return True
-    if tags.get("process.boot") != here["process.boot"]:
+    if boot_id != boot_id_here:
         return False
-    pid = int(tags["process.pid"])
-    if not _exists(pid):
+    if not _exists(int(pid)):
         return False
-    return _start_time(pid) in (tags.get("process.started", UNKNOWN), UNKNOWN)
+    return _start_time(int(pid)) in (started, UNKNOWN)
 
 
 def _start_time(pid: int) -> str:

@@ -58,8 +58,8 @@ def log_stage(
     curves : mapping of name to values
         One value per epoch, the first at step 1.
     final : sequence of Scores
-        Scores of the reported models. They are logged one step after the last epoch: MLflow's tables show the last
-        value of a metric, and some names (``accuracy/test``) are both a curve and a final score.
+        Scores of the reported models, at step 0. Their names (``test/accuracy``) are never those of a curve
+        (``accuracy/test``): MLflow's tables show the last value of a metric, and its charts draw all of them.
     tags : mapping
         More tags.
     """
@@ -90,17 +90,15 @@ def log_batch(
 
 
 def _metrics(curves: Mapping[str, Sequence[float]], final: Sequence[Scores]) -> list[Metric]:
-    """Curves by epoch, and the final scores one step after the longest curve."""
+    """Curves by epoch, and the final scores at step 0."""
     now = int(time.time() * 1000)
-    epochs = 0
     metrics = []
     for name, values in curves.items():
-        epochs = max(epochs, len(values))
         for step, value in enumerate(values, 1):
             metrics.append(Metric(name, value, now, step))
     for scores in final:
         for name, value in scores.values.items():
-            metrics.append(Metric(name, value, now, epochs + 1, model_id=scores.model_id))
+            metrics.append(Metric(name, value, now, 0, model_id=scores.model_id))
     return metrics
 
 

@@ -13,14 +13,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import prepare_database
 from abalone.tracking.processes import close_orphans, process_tags
 from abalone.tracking.signals import defer_signals
-from abalone.tracking.views import LEADERBOARDS, offer_leaderboards
+from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
 
 EXPERIMENT_NAME = "abalone"
-UI_ADDRESS = "http://127.0.0.1:5000"  # where `mlflow ui` listens by default
-MODEL_TRAINING_UI = "?workflowType=machine_learning"  # without it, the UI opens in its GenAI mode
 MAX_ERROR_LENGTH = 5000  # characters; MLflow's limit for a tag is 8000
 
 
@@ -69,7 +68,7 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
         try:
             if not options.nested:
                 close_orphans(active.info.experiment_id, run_id)
-                offer_leaderboards(active.info.experiment_id)
+                offer_views(active.info.experiment_id)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
             with defer_signals():
@@ -139,7 +138,7 @@ def find_stage(run_id: str, stage: str, split: str) -> list[Run]:
 
 
 def how_to_browse(run_id: str) -> str:
-    """Say how to look at a run and at the leaderboards of its experiment.
+    """Say how to look at a run and at the other runs of its experiment.
 
     Parameters
     ----------
@@ -151,18 +150,17 @@ def how_to_browse(run_id: str) -> str:
     str
         The command that opens the UI on the current store, unless that is a server, and the addresses there.
     """
-    uri = mlflow.get_tracking_uri()
+    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
     lines = ["Browse:"]
-    if uri.startswith(("http://", "https://")):
-        server = uri
-    else:
-        server = UI_ADDRESS
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
         program = Path(sys.executable).with_name("mlflow")
         lines.append(f"  {program} ui --backend-store-uri {_absolute(uri)}")
-    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
-    runs = f"{server}/#/experiments/{experiment_id}/runs"
-    lines += ["This run:", f"  {runs}/{run_id}{MODEL_TRAINING_UI}", "All runs, the best first:"]
-    lines += [f"  {runs}{MODEL_TRAINING_UI}&viewStateShareKey={name}" for name in LEADERBOARDS.values()]
+    lines += ["This run:", f"  {full_address(run_path(experiment_id, run_id))}"]
+    lines += ["The stages, in the guide's order:", f"  {full_address(runs_path(experiment_id, STAGES_VIEW))}"]
+    lines.append("All runs, the best first:")
+    for view in LEADERBOARDS.values():
+        lines.append(f"  {full_address(runs_path(experiment_id, view))}")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""Leaderboards: tables of an experiment's runs, the best first, in the menu *Views* of MLflow's UI.
+"""Shared views of an experiment, in the menu *Views* of MLflow's UI: tables and charts of its runs.
 
 MLflow keeps a shared view as a tag of the experiment, in an undocumented form of its own. A later version that does
-not understand it shows its plain table instead. A browser test looks at both leaderboards.
+not understand it shows its plain table instead. A browser test opens every view.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import json
 import time
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from mlflow import MlflowClient
@@ -17,43 +18,141 @@ from mlflow import MlflowClient
 from abalone.settings import METRICS, MODEL_KINDS, SELECTION
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+STAGES_VIEW = "stages"
+CURVES_VIEW = "curves"
+TRIALS_VIEW = "trials"
 LEADERBOARDS = {task: f"{kind}s" for task, kind in MODEL_KINDS.items()}  # names of the views
 SHOWN_METRICS = {
-    "classification": ("log_loss/val", "log_loss/test", "accuracy/test", "roc_auc/test"),
-    "regression": ("rmse/val", "rmse/test", "mae/test", "r2/test"),
+    "classification": ("val/log_loss", "test/log_loss", "test/accuracy", "test/roc_auc"),
+    "regression": ("val/rmse", "test/rmse", "test/mae", "test/r2"),
 }
 SHOWN_SETTINGS = ("features", "hidden_sizes", "learning_rate", "weight_decay", "dropout")
+CHART_SECTION = "curves"
 
 
-def offer_leaderboards(experiment_id: str) -> None:
-    """Add a leaderboard per task to an experiment, in one call each.
+def offer_views(experiment_id: str) -> None:
+    """Add the shared views to an experiment, one call each.
 
     Parameters
     ----------
     experiment_id : str
-        Experiment whose runs the leaderboards show.
+        Experiment whose runs the views show.
     """
     client = MlflowClient()
     now = int(time.time() * 1000)
-    for task, name in LEADERBOARDS.items():
-        state = base64.b64encode(zlib.compress(json.dumps(_state(task)).encode())).decode()
-        view = {"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{state}"}
+    for name, state in _views().items():
+        packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+        view = {"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
         client.set_experiment_tag(experiment_id, VIEW_TAG_PREFIX + name, json.dumps(view))
 
 
-def _state(task: str) -> dict[str, Any]:
+def _views() -> dict[str, dict[str, Any]]:
+    views = {STAGES_VIEW: _stages_view(), CURVES_VIEW: _curves_view()}
+    for task, name in LEADERBOARDS.items():
+        views[name] = _leaderboard(task)
+    views[TRIALS_VIEW] = _trials_view()
+    return views
+
+
+def _stages_view() -> dict[str, Any]:
+    """Stages in the guide's order, with the scores of both tasks."""
+    metrics = ("test/accuracy", "test/roc_auc", "test/rmse", "overfit/test_rise", "reported_epoch")
+    return _table(
+        search="tags.guide_order LIKE '%' and attributes.status = 'FINISHED'",
+        order_by="tags.`guide_order`",
+        ascending=True,
+        columns=["attributes.`Models`", *_metric_columns(metrics), *_param_columns(SHOWN_SETTINGS)],
+    )
+
+
+def _leaderboard(task: str) -> dict[str, Any]:
     """Finished runs of a task, without the trials of studies, sorted by the metric that selects models."""
-    selection = f"metrics.`{SELECTION[task]}/val`"
-    columns = ["attributes.`Models`"]
-    columns += [f"metrics.`{name}`" for name in SHOWN_METRICS[task]]
-    columns += [f"params.`{name}`" for name in SHOWN_SETTINGS]
+    selection = f"metrics.`val/{SELECTION[task]}`"
+    return _table(
+        search=f"{selection} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'",
+        order_by=selection,
+        ascending=not METRICS[SELECTION[task]].greater_is_better,
+        columns=["attributes.`Models`", *_metric_columns(SHOWN_METRICS[task]), *_param_columns(SHOWN_SETTINGS)],
+    )
+
+
+def _trials_view() -> dict[str, Any]:
+    """Trials of all studies, the latest first."""
+    metrics = ("val/log_loss", "val/rmse", "best_epoch")
+    return _table(
+        search="tags.stage = 'trial'",
+        order_by="attributes.start_time",
+        ascending=False,
+        columns=["tags.`study`", *_metric_columns(metrics), *_param_columns(SHOWN_SETTINGS)],
+    )
+
+
+def _curves_view() -> dict[str, Any]:
+    """Charts of the three stages about overfitting, the splits of a curve in one chart."""
+    state = _table(
+        search="tags.lesson = 'overfitting' and attributes.status = 'FINISHED'",
+        order_by="tags.`guide_order`",
+        ascending=True,
+        columns=["attributes.`Models`"],
+    )
+    charts = [
+        _line_chart(["loss/train", "loss/test"]),
+        _line_chart(["loss/train", "loss/val", "loss/test"]),
+        _line_chart(["accuracy/train", "accuracy/val", "accuracy/test"]),
+        _line_chart(["learning_rate"]),
+    ]
+    section = {
+        "uuid": CHART_SECTION,
+        "name": "Curves",
+        "display": True,
+        "isReordered": True,
+        "columns": 2,
+        "cardHeight": 420,
+    }
+    # "Reordered" keeps the UI from sorting the sections that it adds itself before this one.
+    state |= {"compareRunCharts": charts, "compareRunSections": [section], "isAccordionReordered": True}
+    return state
+
+
+def _line_chart(metrics: Sequence[str]) -> dict[str, Any]:
     return {
-        "searchFilter": f"{selection} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'",
-        "orderByKey": selection,
-        "orderByAsc": not METRICS[SELECTION[task]].greater_is_better,
+        "type": "LINE",
+        "uuid": "-".join(metrics),
+        "metricSectionId": CHART_SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        "metricKey": metrics[0],
+        "selectedMetricKeys": list(metrics),
+        "displayName": " and ".join(metrics),
+        "runsCountToCompare": 10,
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "lineSmoothness": 0,
+        "displayPoints": False,
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "range": {},
+    }
+
+
+def _table(search: str, order_by: str, ascending: bool, columns: Sequence[str]) -> dict[str, Any]:
+    return {
+        "searchFilter": search,
+        "orderByKey": order_by,
+        "orderByAsc": ascending,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": columns,
+        "selectedColumns": list(columns),
     }
+
+
+def _metric_columns(names: Sequence[str]) -> list[str]:
+    return [f"metrics.`{name}`" for name in names]
+
+
+def _param_columns(names: Sequence[str]) -> list[str]:
+    return [f"params.`{name}`" for name in names]

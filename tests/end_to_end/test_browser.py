@@ -81,7 +81,7 @@ def test_the_ui_shows_what_was_tried_and_how_it_ended(ui, own_folder):
     (path, query), *boards = [address.split("?") for address in addresses]
     parent = page(f"{ui}{path}?{query}", own_folder)
     assert "Every stage of the guide" in parent
-    assert f"{classify.metrics['accuracy/test']:.4f}" in parent, "the comparison table"
+    assert f"{classify.metrics['test/accuracy']:.4f}" in parent, "the comparison table"
 
     for (runs, view), (shown, hidden) in zip(boards, [(classify, regress), (regress, classify)], strict=True):
         board = page(f"{ui}{runs}?{view}", own_folder)
@@ -92,7 +92,7 @@ def test_the_ui_shows_what_was_tried_and_how_it_ended(ui, own_folder):
     path = f"{path.rsplit('/', 1)[0]}/{classify.run_id}"
     run = page(f"{ui}{path}?{query}", own_folder)
     assert STAGES["classify"].teaches in run
-    assert all(text in run for text in ("baseline", "hidden_sizes", "64,64", "accuracy/test", "loss/val"))
+    assert all(text in run for text in ("baseline", "hidden_sizes", "64,64", "test/accuracy", "loss/val"))
 
     artifacts = page(f"{ui}{path}/artifacts/roc.png?{query}", own_folder)
     assert all(name in artifacts for name in ("curves.png", "roc.png", "confusion.png", "predictions"))

@@ -51,7 +51,7 @@ def runs(uri: str, experiment: str = "abalone") -> list[Run]:
 
 def has_begun(uri: str) -> bool:
     """Whether a run has the tags of its process."""
-    return any("process.pid" in run.data.tags for run in runs(uri))
+    return any("process" in run.data.tags for run in runs(uri))
 
 
 def wait_until(process: subprocess.Popen, condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -78,7 +78,7 @@ def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
     assert len(finished) >= 16
     status, out, err = finish(start())
     assert status == 0, err
-    assert "study s: best log_loss/val" in out and "mlflow ui --backend-store-uri" in out
+    assert "study s: best val/log_loss" in out and "mlflow ui --backend-store-uri" in out
     study = assert_whole()
     assert sum("run_id" in t.user_attrs for t in study.trials if t.state == TrialState.COMPLETE) > 0
     [winner] = MlflowClient().search_runs(["1"], "tags.stage = 'tuned' and attributes.status = 'FINISHED'")
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_a_study_with_its_best_so_far_and_status_130(store):
     assert "16 of 33 trials" in lines[1]
     process.send_signal(signal.SIGINT)
     status, out, err = finish(process)
-    assert status == 130 and "study s: best log_loss/val" in out and "-P study=s" in out
+    assert status == 130 and "study s: best val/log_loss" in out and "-P study=s" in out
     assert "Interrupted" in err and "Traceback" not in err
     [run] = MlflowClient().search_runs(["1"], "tags.stage = 'tune'")
     assert run.info.status == "KILLED" and run.data.metrics["trials/complete"] > 0
@@ -123,7 +123,7 @@ def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
     wait(process, 0.3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, out, _ = finish(process)
-    assert status != 0 and "study s: best log_loss/val" in out
+    assert status != 0 and "study s: best val/log_loss" in out
     assert not MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
     storage = MlflowClient().search_runs(["1"], "tags.stage = 'tune'")[0].data.tags["storage"]
     study = optuna.load_study(study_name="s", storage=open_storage(storage))

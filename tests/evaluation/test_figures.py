@@ -33,9 +33,9 @@ RINGS = np.array([5, 8, 10, 15])
 PREDICTED = np.array([6.0, 8.0, 9.0, 19.0])
 SPLITS = ("train", "val", "test")
 STAGES = [
-    {"stage": "classify", "task": "classification", "accuracy/test": 0.7456, "baseline_accuracy/test": 0.502},
-    {"stage": "encode", "task": "classification", "accuracy/test": 0.75, "baseline_accuracy/test": 0.502},
-    {"stage": "regress", "task": "regression", "rmse/test": 2.512, "baseline_rmse/test": 3.2},
+    {"stage": "classify", "task": "classification", "test/accuracy": 0.7456, "baseline/test_accuracy": 0.502},
+    {"stage": "encode", "task": "classification", "test/accuracy": 0.75, "baseline/test_accuracy": 0.502},
+    {"stage": "regress", "task": "regression", "test/rmse": 2.512, "baseline/test_rmse": 3.2},
 ]
 
 
@@ -179,7 +179,7 @@ def test_comparison_of_one_task_has_one_panel():
 
 
 def test_a_stage_of_both_tasks_has_one_bar_in_each_panel_of_the_comparison():
-    both = {**STAGES[0], **STAGES[2], "stage": "rings", "accuracy/test": 0.8, "rmse/test": 2.05}
+    both = {**STAGES[0], **STAGES[2], "stage": "rings", "test/accuracy": 0.8, "test/rmse": 2.05}
     rows = [*STAGES, {**both, "task": "classification"}, {**both, "task": "regression"}]
     classifiers, regressors = comparison(rows).axes
     assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750", "0.800"]

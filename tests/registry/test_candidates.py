@@ -34,11 +34,11 @@ def client(store) -> MlflowClient:
     "flaw, reason",
     [
         ({"has_model": False}, "no model"),
-        ({"metrics": {"log_loss/val": None}}, "no log_loss/val"),
-        ({"metrics": {"log_loss/val": math.nan}}, "log_loss/val is not finite"),
-        ({"metrics": {"log_loss/val": -math.inf}}, "log_loss/val is not finite"),
-        ({"metrics": {"log_loss/val": 0.68}}, "not 5% better than the baseline"),
-        ({"metrics": {"baseline_log_loss/val": None}}, "not 5% better than the baseline"),
+        ({"metrics": {"val/log_loss": None}}, "no val/log_loss"),
+        ({"metrics": {"val/log_loss": math.nan}}, "val/log_loss is not finite"),
+        ({"metrics": {"val/log_loss": -math.inf}}, "val/log_loss is not finite"),
+        ({"metrics": {"val/log_loss": 0.68}}, "not 5% better than the baseline"),
+        ({"metrics": {"baseline/val_log_loss": None}}, "not 5% better than the baseline"),
         ({"tags": {"split": ""}}, "no fingerprint"),
         ({"tags": {"split": "another"}}, "other rows"),
         ({"tags": {"dataset": "another"}}, "other rows"),
@@ -124,8 +124,8 @@ def test_runs_of_the_other_task_are_no_candidates(client):
 
 
 def test_a_run_without_a_test_score_can_win(client):
-    candidate("untested", 0.6, metrics={"log_loss/test": None})
-    assert promote_one().promotes and "log_loss/test" not in version_with("champion").tags
+    candidate("untested", 0.6, metrics={"test/log_loss": None})
+    assert promote_one().promotes and "test/log_loss" not in version_with("champion").tags
 
 
 def test_a_newer_run_that_fails_the_gate_does_not_set_todays_split(client):

@@ -30,9 +30,9 @@ def test_the_best_by_validation_wins_and_its_version_says_why(client):
     for words in ("strong", "the first champion", "better than the baseline", "0.7000"):
         assert words in version.description
     run = client.get_run(best)
-    assert float(version.tags["score"]) == run.data.metrics["log_loss/val"]
+    assert float(version.tags["score"]) == run.data.metrics["val/log_loss"]
     assert (version.tags["split"], version.tags["dataset"]) == (run.data.tags["split"], run.data.tags["dataset"])
-    assert version.tags["log_loss/test"] == "0.70000"
+    assert version.tags["test/log_loss"] == "0.70000"
 
 
 def test_the_signature_of_a_version_names_inputs_and_outputs(client):

@@ -17,8 +17,8 @@ def final(task: str, score: float, baseline: float) -> dict[str, float]:
     """Final metrics of a run with the same value for every score, and another for every baseline."""
     metrics = dict(EPOCHS)
     for name in PAGE_METRICS[task]:
-        metrics[f"{name}/test"] = score
-        metrics[f"baseline_{name}/test"] = baseline
+        metrics[f"test/{name}"] = score
+        metrics[f"baseline/test_{name}"] = baseline
     return metrics
 
 
@@ -116,12 +116,12 @@ def test_a_markdown_table_is_aligned_in_its_source():
 
 
 def rings_metrics() -> dict[str, float]:
-    metrics = {"ece/val": 0.05, "ece/test": 0.03, "coverage80/val": 0.81, "coverage80/test": 0.8, **EPOCHS}
+    metrics = {"val/ece": 0.05, "test/ece": 0.03, "val/coverage80": 0.81, "test/coverage80": 0.8, **EPOCHS}
     for names in PAGE_METRICS.values():
         for name in names:
             for part in ("val", "test"):
-                metrics[f"{name}/{part}"] = 0.5
-                metrics[f"baseline_{name}/{part}"] = 0.5
+                metrics[f"{part}/{name}"] = 0.5
+                metrics[f"baseline/{part}_{name}"] = 0.5
     return metrics
 
 
@@ -140,4 +140,4 @@ def test_the_page_of_rings_names_both_models_their_calibration_and_what_was_fitt
 
 
 def test_a_run_without_calibration_has_no_text_about_it():
-    assert reliability_text({"log_loss/val": 0.5}) == ""
+    assert reliability_text({"val/log_loss": 0.5}) == ""

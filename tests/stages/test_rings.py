@@ -52,11 +52,11 @@ def test_one_run_holds_the_scores_of_both_tasks(run):
         data = table(run.info.run_id, part)
         for task, column in PREDICTION_COLUMNS.items():
             for name, value in scores(task, data["Rings"].to_numpy(), data[column].to_numpy()).items():
-                assert metrics[f"{name}/{part}"] == pytest.approx(value, abs=1e-6)
-                assert f"baseline_{name}/{part}" in metrics
+                assert metrics[f"{part}/{name}"] == pytest.approx(value, abs=1e-6)
+                assert f"baseline/{part}_{name}" in metrics
         held = data["Rings"].between(data["rings_low"], data["rings_high"])
-        assert metrics[f"coverage80/{part}"] == pytest.approx(held.mean())
-        assert 0 <= metrics[f"ece/{part}"] <= 1
+        assert metrics[f"{part}/coverage80"] == pytest.approx(held.mean())
+        assert 0 <= metrics[f"{part}/ece"] <= 1
     history = MlflowClient().get_metric_history(run.info.run_id, "loss/val")
     assert [point.step for point in history] == [1, 2, 3, 4]
 
@@ -64,8 +64,8 @@ def test_one_run_holds_the_scores_of_both_tasks(run):
 def test_one_run_holds_a_page_with_calibration_and_models_and_all_figures(run):
     metrics = run.data.metrics
     page = run.data.tags["mlflow.note.content"]
-    assert f"calibration error {metrics['ece/val']:.3f}" in page
-    assert f"{metrics['coverage80/test']:.1%} on test" in page
+    assert f"calibration error {metrics['val/ece']:.3f}" in page
+    assert f"{metrics['test/coverage80']:.1%} on test" in page
     assert all(uri in page for uri in model_uris(run.info.run_id).values())
     files = {item.path for item in MlflowClient().list_artifacts(run.info.run_id)}
     assert {path for path in files if path.endswith(".png")} == {

@@ -6,6 +6,7 @@ import subprocess
 
 import mlflow
 import pytest
+from helpers import process_tags_with
 from mlflow import MlflowClient
 
 from abalone.tracking.processes import close_orphans, may_live, process_tags
@@ -23,25 +24,25 @@ def test_this_process_is_alive():
 
 
 def test_a_process_that_ended_is_dead(dead_pid):
-    assert not may_live({**process_tags(), "process.pid": dead_pid})
+    assert not may_live(process_tags_with(pid=dead_pid))
 
 
 def test_an_earlier_process_with_the_same_pid_is_dead():
-    assert not may_live({**process_tags(), "process.started": "1"})
+    assert not may_live(process_tags_with(start="1"))
 
 
 def test_a_process_of_an_earlier_boot_is_dead():
-    assert not may_live({**process_tags(), "process.boot": "another"})
+    assert not may_live(process_tags_with(boot="another"))
 
 
 def test_a_process_of_another_machine_cannot_be_checked(dead_pid):
-    assert may_live({**process_tags(), "process.host": "another", "process.pid": dead_pid})
+    assert may_live(process_tags_with(host="another", pid=dead_pid))
 
 
 def test_orphans_are_marked_failed_and_other_runs_are_left_alone(store, dead_pid):
     client = MlflowClient()
     experiment_id = mlflow.set_experiment("abalone").experiment_id
-    dead = {**process_tags(), "process.pid": dead_pid}
+    dead = process_tags_with(pid=dead_pid)
     orphan = client.create_run(experiment_id, tags=dead).info.run_id
     own = client.create_run(experiment_id, tags=dead).info.run_id
     alive = client.create_run(experiment_id, tags=process_tags()).info.run_id

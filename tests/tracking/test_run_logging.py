@@ -40,18 +40,19 @@ def history(run_id: str, name: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in MlflowClient().get_metric_history(run_id, name)]
 
 
-def test_final_scores_stand_one_step_after_the_last_epoch(run_id):
+def test_final_scores_stand_at_step_0_and_curves_end_with_the_last_epoch(run_id):
     log_stage(
         run_id,
         params={"epochs": "2"},
         curves={"accuracy/test": [0.6, 0.7]},
-        final=[Scores({"accuracy/test": 0.65, "best_epoch": 1})],
+        final=[Scores({"test/accuracy": 0.65, "best_epoch": 1})],
         tags={"split": "abc"},
     )
-    assert history(run_id, "accuracy/test") == [(1, 0.6), (2, 0.7), (3, 0.65)]
-    assert history(run_id, "best_epoch") == [(3, 1)]
+    assert history(run_id, "accuracy/test") == [(1, 0.6), (2, 0.7)]
+    assert history(run_id, "test/accuracy") == [(0, 0.65)]
+    assert history(run_id, "best_epoch") == [(0, 1)]
     data = MlflowClient().get_run(run_id).data
-    assert data.metrics["accuracy/test"] == 0.65, "tables show the last value"
+    assert data.metrics["test/accuracy"] == 0.65
     assert data.params == {"epochs": "2"}
     assert data.tags["split"] == "abc"
 

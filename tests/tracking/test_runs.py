@@ -25,7 +25,7 @@ def test_a_run_has_its_name_tags_and_process_and_ends_finished(store):
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "classify"
     assert run.data.tags["stage"] == "classify"
-    assert "process.pid" in run.data.tags
+    assert "process" in run.data.tags
     assert experiment_of(run_id) == "abalone"
 
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from abalone.settings import load_settings
 from abalone.stages.stage import run_stage
-from abalone.tracking.views import LEADERBOARDS, VIEW_TAG_PREFIX, offer_leaderboards
+from abalone.tracking.views import LEADERBOARDS, VIEW_TAG_PREFIX, offer_views
 
 
 def leaderboard(experiment_id: str, task: str) -> dict:
@@ -31,7 +31,7 @@ def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_columns_that_they_ha
     client = MlflowClient()
     experiment_id = client.get_experiment_by_name("abalone").experiment_id
     board = leaderboard(experiment_id, load_settings(stage).task)
-    assert board["orderByKey"] == f"metrics.`{metric}/val`"
+    assert board["orderByKey"] == f"metrics.`val/{metric}`"
     assert board["orderByAsc"] is True
     order = [f"{board['orderByKey']} ASC"]
     [found] = client.search_runs([experiment_id], board["searchFilter"], order_by=order)
@@ -46,10 +46,10 @@ def test_trials_and_runs_that_failed_are_not_on_a_leaderboard(store):
     run_ids = []
     for stage, status in (("trial", "FINISHED"), ("encode", "FAILED"), ("encode", "FINISHED")):
         run = client.create_run(experiment_id, tags={"stage": stage})
-        client.log_metric(run.info.run_id, "log_loss/val", 0.5)
+        client.log_metric(run.info.run_id, "val/log_loss", 0.5)
         client.set_terminated(run.info.run_id, status)
         run_ids.append(run.info.run_id)
-    offer_leaderboards(experiment_id)
+    offer_views(experiment_id)
     board = leaderboard(experiment_id, "classification")
     assert LEADERBOARDS["classification"] == "classifiers"
     found = client.search_runs([experiment_id], board["searchFilter"])
