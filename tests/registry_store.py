@@ -25,7 +25,7 @@ from abalone.tracking.run_logging import log_files, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 
 CLASSIFIER = REGISTERED_MODELS["classification"]
-STAGES = {"classification": "encode", "regression": "regress"}
+STAGE_OF_TASK = {"classification": "encode", "regression": "regress"}
 
 
 def candidate(
@@ -73,7 +73,7 @@ def candidate(
     final |= metrics or {}
     with tracked_run(name, {"stage": name, "task": task}, RunOptions(experiment_name=experiment)) as run_id:
         if has_model:
-            config = load_settings(STAGES[task], {"hidden_sizes": "4"}).model_config()
+            config = load_settings(STAGE_OF_TASK[task], {"hidden_sizes": "4"}).model_config()
             log_model(build(config).eval(), config, dataset.frame.head(2), {"task": task}, name="model")
         columns = {PREDICTION_COLUMNS[task]: predicted.round(9)}
         table = frame.assign(**columns).rename_axis("row").reset_index()

@@ -95,13 +95,14 @@ def decide(task: str, experiment_id: str, min_improvement: float = 0.0, force: b
     champion = _find_champion(task)
     challenger = next((candidate for candidate in candidates if not candidate.refusal), None)
     promotes, reason = _judge(task, challenger, champion, min_improvement, force)
+    version = champion.version if champion else None
     return Decision(
         task=task,
         candidates=candidates,
         champion=champion,
         promotes=promotes,
         reason=reason,
-        version=champion.version if champion else None,
+        version=version,
     )
 
 

@@ -33,7 +33,6 @@ from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
-FLOAT64_MEASUREMENTS = dict.fromkeys(MEASUREMENTS, np.float64)
 LONGEST_REASON = 200  # characters
 
 
@@ -107,15 +106,26 @@ class LoadedModel:
         UnusableModel
             If the model fails in any other way.
         """
-        # MLflow refuses a column of int64, and of text, where the signature says double.
-        typed = rows[list(RAW_COLUMNS)].astype(FLOAT64_MEASUREMENTS)
+        table = _as_signature(rows)
         try:
-            return self.pyfunc.predict(typed)
+            return self.pyfunc.predict(table)
         except Exception as error:
             # The model raises the BadRows of its sealed package, which is not the class imported here.
             if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE":
                 raise BadRows(error.message) from None
             raise UnusableModel(self.uri, f"cannot score rows ({describe(error)})") from error
+
+
+def _as_signature(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the eight columns, the measurements as float64.
+
+    MLflow refuses a column of int64 or of text where the signature says double.
+    """
+    table = rows[list(RAW_COLUMNS)]
+    for name in MEASUREMENTS:
+        if table[name].dtype != np.float64:  # most columns are, and DataFrame.astype is slow
+            table = table.assign(**{name: table[name].astype(np.float64)})
+    return table
 
 
 def load_champion(task: str) -> LoadedModel:

@@ -106,7 +106,10 @@ def promote(
         if not lacking and not dry_run:
             decisions = [crown(decision, run_id, client) if decision.promotes else decision for decision in decisions]
         text = _log(run_id, decisions, dry_run)
-        say(f"{text}\n" if options.nested else f"{text}\n\n{how_to_browse(run_id)}")
+        if options.nested:
+            say(f"{text}\n")
+        else:
+            say(f"{text}\n\n{how_to_browse(run_id)}")
         if lacking:
             raise NoCandidate(_no_candidate(lacking, experiment_id))
     return decisions

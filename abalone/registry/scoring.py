@@ -124,7 +124,7 @@ def _score(models: Sequence[LoadedModel], rows: TextIO, scored: TextIO, lines_at
         raise BadRows(f"column {', '.join(taken)} has the name of an answer; rename it or leave it out")
     header = [_quote(name) for name in layout.names] + answers
     _write_lines(scored, [",".join(header)])
-    form = ",".join(["{}", *(_number_format(name) for name in answers)])
+    form = ",".join(["{}"] + [_number_format(name) for name in answers])
     count = 0
     for batch in _batches(lines, len(layout.names), lines_at_once):
         frame = _parse(batch, layout)
