@@ -201,7 +201,7 @@ class Scorer:
             If ``check`` finds a problem.
         """
         checked = check(rows)
-        x = encode(checked)  # [n, 10]
+        x: Tensor = encode(checked)  # [n, 10]
         if self.task == "classification":
             columns = _classes(_run(self.model, x))
         elif isinstance(self.model, RingRegressor):
