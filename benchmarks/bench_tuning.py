@@ -25,7 +25,7 @@ from abalone.model.networks import build
 from abalone.settings import SEARCHED_BY_DEFAULT, load_settings
 from abalone.tracking.database import prepare_database
 from abalone.tracking.runs import tracked_run
-from abalone.training.beginning import targets
+from abalone.training.initialization import targets
 from abalone.training.population import fit_many
 from abalone.tuning import batches
 from abalone.tuning.plan import Plan, read_space
