@@ -38,7 +38,7 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     if best is None:
         raise UserError(
             f"no trial of study {study.study_name!r} is complete, so there is no winner to train; "
-            "run more trials, or lower the learning rate of the base stage"
+            f"continue it with more trials (-P study={study.study_name} -P trials=...)"
         )
     result = run_stage("tuned", plan.at(best.params), base=plan.base, options=RunOptions(nested=True))
     metric = SELECTION[plan.task]
