@@ -1,7 +1,8 @@
-"""CPU of a study, tracked, against the same study as tutorials write it: one trial, one run, one metric at a time.
+"""CPU time of a tracked study, against the same study as tutorials write it: a run and a loop per trial.
 
-Run ``python -m benchmarks.bench_tuning``: a table, then the same as JSON. The tutorial prunes nothing, so the study is
-measured with and without pruning. A few of the tutorial's trials are run, and taken for what each costs on average.
+Run ``python -m benchmarks.bench_tuning``: a table, then the same as JSON. The tutorial's trials log metric by metric
+and none is pruned, so our study is measured with and without pruning. Only a few of the tutorial's trials are run; the
+rest are taken to cost as much on average.
 """
 
 from __future__ import annotations
@@ -10,27 +11,32 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import mlflow
 import optuna
 import torch
 
-from abalone.data.reading import read
-from abalone.data.splitting import split
+from abalone.data.loading import load_data
 from abalone.evaluation.scores import predict, scores
-from abalone.model.features import encode
 from abalone.model.networks import build
-from abalone.settings import load_settings
+from abalone.settings import SEARCHED_BY_DEFAULT, load_settings
 from abalone.tracking.database import prepare_database
-from abalone.training.beginning import targets
+from abalone.tracking.runs import tracked_run
+from abalone.training.initialization import targets
+from abalone.training.population import fit_many
+from abalone.tuning import batches
 from abalone.tuning.plan import Plan, read_space
 from abalone.tuning.search import Limits
+from abalone.tuning.storage import open_study
 from abalone.tuning.trial_runs import close_trial, open_trials
-from abalone.tuning.tune import Where, run_tune
+from abalone.tuning.tune import JOURNAL, run_study
 from benchmarks.guide_loop import make_dataloaders, train_model
 
-TRIALS, TUTORIAL_TRIALS = 48, 6
+TRIALS = 48
+TUTORIAL_TRIALS = 6
 TARGETS = {"study_s": 8.0, "ratio": 10.0, "tracking_ms": 40.0}
 
 
@@ -40,24 +46,24 @@ def measure() -> dict[str, float]:
     Returns
     -------
     dict
-        ``study_s``, CPU seconds of 48 trials of 50 epochs, trial runs and report included; ``unpruned_s``;
-        ``tutorial_s``, what 48 of the tutorial's trials cost; the ratios to it; ``tracking_ms``, of that of a trial.
+        ``study_s``, CPU seconds of 48 trials of 50 epochs, with the runs of the trials and of the study;
+        ``unpruned_s``, the same without pruning; ``tutorial_s``, CPU seconds of 48 of the tutorial's trials; ``ratio``
+        and ``unpruned_ratio``, of the tutorial to ours; ``tracking_ms``, CPU milliseconds per trial of writing its run.
     """
     torch.set_num_threads(1)
-    base = load_settings("encode", {"device": "cpu"})
-    plan = Plan("encode", base, read_space(["learning_rate", "gamma", "depth", "weight_decay"]))
+    plan = Plan("encode", load_settings("encode", {"device": "cpu"}), read_space(SEARCHED_BY_DEFAULT))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         prepare_database()
         mlflow.set_experiment("abalone")
-        study(plan, "warm", trials=16)
-        tracked = Stopwatch()
-        with mock.patch.multiple(trial_runs, open_trials=tracked(open_trials), close_trial=tracked(close_trial)):
-            pruned = study(plan, "pruned", TRIALS)
-        with mock.patch.object(tuning, "RUNGS", ()):
-            unpruned = study(plan, "unpruned", TRIALS)
-        tutorial = as_a_tutorial(plan) * TRIALS / TUTORIAL_TRIALS
+        run_ours(plan, "warm", trials=16)
+        tracking = Stopwatch()
+        timed = {"open_trials": tracking.timed(open_trials), "close_trial": tracking.timed(close_trial)}
+        with mock.patch.multiple(batches, **timed):
+            pruned = run_ours(plan, "pruned", TRIALS)
+        unpruned = run_ours(plan, "unpruned", TRIALS, train=fit_unpruned)
+        tutorial = run_tutorial(plan, TUTORIAL_TRIALS) * TRIALS / TUTORIAL_TRIALS
         os.chdir("/")
     return {
         "study_s": round(pruned, 2),
@@ -65,52 +71,62 @@ def measure() -> dict[str, float]:
         "tutorial_s": round(tutorial, 1),
         "ratio": round(tutorial / pruned, 1),
         "unpruned_ratio": round(tutorial / unpruned, 1),
-        "tracking_ms": round(1000 * tracked.seconds / TRIALS, 1),
+        "tracking_ms": round(1000 * tracking.seconds / TRIALS, 1),
     }
 
 
 class Stopwatch:
-    """CPU seconds spent in the functions that it was put around."""
+    """CPU seconds spent in the functions that it times."""
 
-    seconds = 0.0
+    def __init__(self):
+        self.seconds = 0.0
 
-    def __call__(self, function):
-        def timed(*arguments, **options):
+    def timed(self, function: Callable) -> Callable:
+        """The function, with its time added to ``seconds`` at every call."""
+
+        def call(*arguments, **options):
             start = time.process_time()
             try:
                 return function(*arguments, **options)
             finally:
                 self.seconds += time.process_time() - start
 
-        return timed
+        return call
 
 
-def study(plan: Plan, name: str, trials: int) -> float:
-    """CPU seconds of a study of ours, its report included, its winner's training not."""
+def fit_unpruned(settings: Any, *data: Any, stop: Callable) -> list[Any]:
+    """Train a batch as ``fit_many`` does, but let no trial be pruned."""
+    return fit_many(settings, *data)
+
+
+def run_ours(plan: Plan, name: str, trials: int, train: Callable[..., list[Any]] = fit_many) -> float:
+    """CPU seconds of a study of ours: its trials with their runs, and its own run; not its winner's training."""
     start = time.process_time()
-    with mock.patch.object(tune_stage, "_train_winner"):
-        run_tune(plan, Where(name), Limits(trials), lambda text: None)
+    study = open_study(plan, name, JOURNAL)
+    with tracked_run(f"tune {name}", {"stage": "tune", "study": name}) as run_id:
+        run_study(run_id, study, plan, JOURNAL, Limits(trials), say=lambda text: None, train=train)
     return time.process_time() - start
 
 
-def as_a_tutorial(plan: Plan) -> float:
-    """CPU seconds of the tutorial's few trials."""
-    dataset = read()
-    x, rings, rows = encode(dataset.frame), dataset.frame["Rings"].to_numpy(), split(dataset, plan.experiment.seed)
+def run_tutorial(plan: Plan, trials: int) -> float:
+    """CPU seconds of a study as a tutorial writes it."""
+    data = load_data(plan.settings.data, plan.settings.seed)
+    space = plan.distributions()
 
     def objective(trial: optuna.Trial) -> float:
-        space = plan.distributions()
-        experiment = plan.at({name: trial._suggest(name, allowed) for name, allowed in space.items()})
-        model = build(experiment.model_config())
-        model.prepare.fit(x[rows.train])
-        loaders = make_dataloaders(model.prepare(x), targets(model, torch.tensor(rings)), rows, experiment.batch_size)
+        settings = plan.at(trial.params)
+        model = build(settings.model_config())
+        model.prepare.fit(data.x[data.split.train])
+        y = targets(model, torch.tensor(data.rings))
+        loaders = make_dataloaders(model.prepare(data.x), y, data.split, settings.batch_size)
         with mlflow.start_run(run_name=f"trial {trial.number}", nested=True):
             mlflow.log_params(trial.params)
-            model.network, curves = train_model(model.network, loaders, experiment)
+            model.network, curves = train_model(model.network, loaders, settings)
             for name, values in curves.items():
                 for epoch, value in enumerate(values, 1):
                     mlflow.log_metric(name, value, step=epoch)
-            final = scores(plan.task, rings[rows.val], predict(model.eval(), x[rows.val]))
+            val = data.split.val
+            final = scores(plan.task, data.rings[val], predict(model.eval(), data.x[val]))
             for name, value in final.items():
                 mlflow.log_metric(f"{name}/val", value)
         return final["log_loss"]
@@ -118,7 +134,10 @@ def as_a_tutorial(plan: Plan) -> float:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.process_time()
     with mlflow.start_run(run_name="tutorial"):
-        optuna.create_study().optimize(objective, n_trials=TUTORIAL_TRIALS)
+        study = optuna.create_study()
+        for _ in range(trials):
+            trial = study.ask(space)
+            study.tell(trial, objective(trial))
     return time.process_time() - start
 
 

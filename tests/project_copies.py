@@ -33,8 +33,8 @@ class Change:
 # Each of these alone changes predictions.
 PREPARE = Change("features.py", "return z.clamp(-self.limit, self.limit)", "return 0.5 * z.clamp(-1, 1)")
 DERIVE = Change("features.py", "z.clamp(-DERIVED_CLIP, DERIVED_CLIP)], 1)", "0.5 * z], 1)")
-ENCODE = Change("features.py", "np.hstack([one_hot, measured])", "np.hstack([one_hot, 0.5 * measured])")
-CLASSES = Change("scorer.py", "logits.softmax(1)[:, 1].numpy()", "logits.softmax(1)[:, 0].numpy()")
+ENCODE = Change("features.py", "to_numpy(dtype=np.float32) for", "to_numpy(dtype=np.float32) / 2 for")
+CLASSES = Change("scorer.py", "output.softmax(1)[:, 1].numpy()", "output.softmax(1)[:, 0].numpy()")
 RINGS = Change("scorer.py", '{"rings": rings.numpy(),', '{"rings": rings.numpy() + 1,')
 ALL_CHANGES = (PREPARE, DERIVE, ENCODE, CLASSES, RINGS)
 CACHES = shutil.ignore_patterns("__pycache__")

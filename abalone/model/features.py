@@ -46,8 +46,8 @@ def encode(frame: pd.DataFrame) -> Tensor:
         first = int(np.argmax(sex < 0))
         raise ValueError(f"row {frame.index[first]}: Sex is {frame['Sex'].iloc[first]!r}, expected M, F or I")
     one_hot = np.eye(len(SEXES), dtype=np.float32)[sex]  # [n, 3]
-    measured = frame[list(MEASUREMENTS)].to_numpy(dtype=np.float32)  # [n, 7]
-    return torch.from_numpy(np.hstack([one_hot, measured]))
+    measured = [frame[name].to_numpy(dtype=np.float32) for name in MEASUREMENTS]  # 7 of [n]
+    return torch.from_numpy(np.column_stack([one_hot, *measured]))
 
 
 def rename_guide_spelling(frame: pd.DataFrame) -> pd.DataFrame:

@@ -32,6 +32,7 @@ SHOWN_PROBLEMS = 5
 SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 50
 SCORED_AT_ONCE = 8192  # rows; keeps the hidden layers in the CPU cache
+MEASUREMENT_INDEX = pd.Index(MEASUREMENTS)  # built once, which matters for single rows
 
 
 class BadRows(MlflowException):
@@ -68,7 +69,7 @@ def check(rows: Any) -> pd.DataFrame:
     is_good = np.column_stack([_is_sex(frame["Sex"]), in_range])  # [n, 8]
     if not is_good.all():
         raise BadRows(_describe_problems(frame, np.argwhere(~is_good)))
-    checked = pd.DataFrame(numbers, columns=MEASUREMENTS, index=frame.index)
+    checked = pd.DataFrame(numbers, columns=MEASUREMENT_INDEX, index=frame.index)
     checked.insert(0, "Sex", frame["Sex"])
     return checked
 
@@ -81,6 +82,8 @@ def _select_columns(rows: Any) -> pd.DataFrame:
         missing = [name for name in RAW_COLUMNS if name not in frame.columns]
     except (TypeError, ValueError) as error:
         raise BadRows(f"not a table ({error}); expected columns {', '.join(RAW_COLUMNS)}") from None
+    if list(frame.columns) == list(RAW_COLUMNS):  # as MLflow passes them; selecting would cost more than scoring a row
+        return frame
     if missing:
         found = ", ".join(names[:SHOWN_COLUMNS]) or "none"
         raise BadRows(f"missing column {', '.join(missing)}; found {found}")
@@ -198,7 +201,7 @@ class Scorer:
             If ``check`` finds a problem.
         """
         checked = check(rows)
-        x = encode(checked)  # [n, 10]
+        x: Tensor = encode(checked)  # [n, 10]
         if self.task == "classification":
             columns = _classes(_run(self.model, x))
         elif isinstance(self.model, RingRegressor):
@@ -214,9 +217,9 @@ def _run(network: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([network(part) for part in x.split(SCORED_AT_ONCE)]).double()
 
 
-def _classes(logits: Tensor) -> dict[str, np.ndarray]:
+def _classes(output: Tensor) -> dict[str, np.ndarray]:
     """Columns [n] from logits [n, 2]."""
-    probability_old = logits.softmax(1)[:, 1].numpy()
+    probability_old = output.softmax(1)[:, 1].numpy()
     is_old = probability_old >= 0.5
     labels = np.array(CLASS_LABELS, dtype=object)[is_old.astype(int)]
     return {"label": labels, "probability_old": probability_old}

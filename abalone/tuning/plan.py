@@ -1,8 +1,7 @@
-"""TODO tuning.plan"""
+"""The plan of a study: the stage that it starts from, and the space of settings that it searches."""
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +14,16 @@ from abalone.settings import BadValue, StageSettings, toml_path
 
 @dataclass(frozen=True)
 class Plan:
-    """What is studied: the same for everybody who works on a study of this name.
+    """What is studied: the same for every process that works on a study.
 
     Parameters
     ----------
     base : str
-        Stage whose settings are the first trial, and those of every trial where nothing else is searched.
-    settings : Experiment
-        These settings.
+        Stage that the study starts from.
+    settings : StageSettings
+        Settings of that stage: those of the first trial, and of every trial for whatever is not searched.
     space : mapping of name to range
-        What is searched, as in ``experiments/tune.toml``.
+        What is searched, in the form of ``experiments/tune.toml``.
     """
 
     base: str
@@ -33,49 +32,76 @@ class Plan:
 
     @property
     def task(self) -> str:
-        """classification or regression."""
+        """``classification`` or ``regression``."""
         return self.settings.task
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """The space in Optuna's terms."""
+        """The space as Optuna distributions."""
         return {name: _distribution(allowed) for name, allowed in self.space.items()}
 
     def start(self) -> dict[str, Any]:
-        """The base stage as a point of the space."""
-        sizes = self.settings.hidden_sizes
-        known = {**vars(self.settings), "depth": len(sizes), "width": sizes[0]}
-        below = {name: allowed["float"][0] for name, allowed in self.space.items() if known[name] == 0}
-        return {name: below.get(name, known[name]) for name in self.space}
+        """The base stage as a point of the space.
+
+        A setting that is 0 in the base becomes the low end of its range, which stands for 0 (see ``value``).
+        """
+        current = vars(self.settings) | {"depth": self._depth, "width": self._width}
+        point = {}
+        for name, allowed in self.space.items():
+            point[name] = current[name]
+            if current[name] == 0:
+                point[name] = allowed["float"][0]
+        return point
 
     def at(self, point: Mapping[str, Any]) -> StageSettings:
-        """The settings at a point of the space."""
+        """The settings at a point of the space.
+
+        Hidden layers stay as in the base, whose widths may differ, unless the point has another depth or width.
+        """
         values = {name: self.value(name, value) for name, value in point.items()}
-        sizes = self.settings.hidden_sizes
-        depth, width = values.pop("depth", len(sizes)), values.pop("width", sizes[0])
-        values["hidden_sizes"] = sizes if (depth, width) == (len(sizes), sizes[0]) else (width,) * depth
-        return replace(self.settings, **values)
+        depth = values.pop("depth", self._depth)
+        width = values.pop("width", self._width)
+        hidden_sizes = self.settings.hidden_sizes
+        if depth != self._depth or width != self._width:
+            hidden_sizes = (width,) * depth
+        return replace(self.settings, hidden_sizes=hidden_sizes, **values)
 
     def value(self, name: str, value: Any) -> Any:
-        """A coordinate of the space as the setting that it stands for."""
-        return 0.0 if value < self.space[name].get("zero_below", -math.inf) else value
+        """The setting that a coordinate of the space stands for.
+
+        Below ``zero_below`` that is 0. "No weight decay, or a log-uniform one" is thus a single axis for Optuna's
+        sampler, without a conditional parameter.
+        """
+        threshold = self.space[name].get("zero_below")
+        if threshold is not None and value < threshold:
+            return 0.0
+        return value
 
     def as_attributes(self) -> dict[str, Any]:
-        """What must not change within a study."""
+        """What must not change within a study, in the form that is kept with it."""
         space = {name: str(dict(allowed)) for name, allowed in self.space.items()}
         return {"base": self.base, "settings": self.settings.as_text(), "space": space}
 
+    @property
+    def _depth(self) -> int:
+        return len(self.settings.hidden_sizes)
+
+    @property
+    def _width(self) -> int:
+        return self.settings.hidden_sizes[0]
+
 
 def read_space(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The ranges of ``experiments/tune.toml`` with these names.
+    """Read the ranges of these settings from ``experiments/tune.toml``.
 
     Raises
     ------
     BadValue
-        If there is no such range.
+        If a name has no range there, or there are no names.
     """
     known = tomllib.loads(toml_path("tune").read_text(encoding="utf-8"))
-    if unknown := [name for name in names if name not in known]:
-        raise BadValue("search", f"{unknown[0]!r} cannot be searched; expected some of {','.join(known)}")
+    for name in names:
+        if name not in known:
+            raise BadValue("search", f"{name!r} cannot be searched; expected some of {','.join(known)}")
     if not names:
         raise BadValue("search", f"nothing to search; expected some of {','.join(known)}")
     return {name: known[name] for name in known if name in names}
@@ -84,5 +110,9 @@ def read_space(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _distribution(allowed: Mapping[str, Any]) -> BaseDistribution:
     if "choice" in allowed:
         return CategoricalDistribution(allowed["choice"])
-    kind, (low, high) = next((key, allowed[key]) for key in ("float", "int") if key in allowed)
-    return {"float": FloatDistribution, "int": IntDistribution}[kind](low, high, log=allowed.get("log", False))
+    log = allowed.get("log", False)
+    if "int" in allowed:
+        low, high = allowed["int"]
+        return IntDistribution(low, high, log=log)
+    low, high = allowed["float"]
+    return FloatDistribution(low, high, log=log)

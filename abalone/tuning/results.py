@@ -1,74 +1,115 @@
-"""TODO tuning.results"""
+"""What a study has found so far: counts, the best trial, a table of trials, importances of the settings."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
 
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from abalone.tuning.optuna_logging import quiet_optuna
 from abalone.tuning.plan import Plan
-from abalone.tuning.storage import quiet
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def count_trials(study: optuna.Study, before: float = math.inf) -> int:
-    """Trials (with a number below ``before``) that count: not those killed, nor those that wait to be tried again."""
-    trials = study.get_trials(deepcopy=False)
-    counts = (t.state in (*DONE, TrialState.RUNNING) or "error" in t.user_attrs for t in trials if t.number < before)
-    return sum(counts)
+    """Count the trials that count towards a study's total.
 
+    Those are the running, complete, pruned and diverged ones. Killed trials do not count, because their settings are
+    tried again; nor do waiting ones.
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The best of the complete trials, if there is one."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return study.best_trial if done else None
+    Parameters
+    ----------
+    study : optuna.Study
+    before : float, default inf
+        Only trials with a number below this are counted.
+    """
+    count = 0
+    for trial in study.get_trials(deepcopy=False):
+        has_diverged = "error" in trial.user_attrs
+        if trial.number < before and (trial.state in (*DONE, TrialState.RUNNING) or has_diverged):
+            count += 1
+    return count
 
 
 def count_states(study: optuna.Study) -> dict[str, int]:
-    """How many trials are ``complete``, ``pruned``, ``failed`` (diverged) and ``killed`` (and tried again)."""
-    trials = study.get_trials(deepcopy=False)
-    lost = [t for t in trials if t.state == TrialState.FAIL and "surplus" not in t.user_attrs]
-    failed = Counter("error" in t.user_attrs for t in lost)
-    count = Counter(t.state for t in trials)
-    return {
-        "complete": count[TrialState.COMPLETE],
-        "pruned": count[TrialState.PRUNED],
-        "failed": failed[True],
-        "killed": failed[False],
-    }
+    """Count the trials that are ``complete``, ``pruned``, ``failed`` (diverged) and ``killed`` (and tried again)."""
+    counts = {"complete": 0, "pruned": 0, "failed": 0, "killed": 0}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.COMPLETE:
+            counts["complete"] += 1
+        elif trial.state == TrialState.PRUNED:
+            counts["pruned"] += 1
+        elif trial.state == TrialState.FAIL and "error" in trial.user_attrs:
+            counts["failed"] += 1
+        elif trial.state == TrialState.FAIL and "surplus" not in trial.user_attrs:
+            counts["killed"] += 1
+    return counts
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The best of the complete trials; None if no trial is complete."""
+    if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return study.best_trial
+    return None
 
 
 def trials_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
-    """One row per trial: number, state, epochs, value, the point of the space as a stage's settings, run, reason."""
+    """One row per trial that was started, surplus ones left out.
+
+    Returns
+    -------
+    DataFrame
+        ``trial``, ``state``, ``epochs`` (NaN for failed and running trials), ``value`` (of a pruned trial the best it
+        reached), ``is_base``, a column per searched setting, ``run_id``, and ``reason`` of a diverged trial.
+    """
     rows = []
-    for t in study.get_trials(deepcopy=False):
-        if t.state == TrialState.WAITING or "surplus" in t.user_attrs:
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.WAITING or "surplus" in trial.user_attrs:
             continue
-        last = {TrialState.COMPLETE: plan.settings.epochs, TrialState.PRUNED: t.last_step}.get(t.state)
-        about = {"trial": t.number, "state": t.state.name, "epochs": last, "value": t.value}
-        about["is_base"] = t.params == plan.start()
-        point = {name: plan.value(name, value) for name, value in t.params.items()}
-        rows.append(
-            {**about, **point, "run_id": t.user_attrs.get("run_id", ""), "reason": t.user_attrs.get("error", "")}
-        )
+        row = {
+            "trial": trial.number,
+            "state": trial.state.name,
+            "epochs": _epochs(trial, plan),
+            "value": trial.value,
+            "is_base": trial.params == plan.start(),
+        }
+        for name, value in trial.params.items():
+            row[name] = plan.value(name, value)
+        row["run_id"] = trial.user_attrs.get("run_id", "")
+        row["reason"] = trial.user_attrs.get("error", "")
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def setting_importances(study: optuna.Study) -> dict[str, float]:
-    """Share of each searched key in how the values of the complete trials differ; empty if these are too few or alike.
+    """Importance of each searched setting for the value of the complete trials.
+
+    Returns
+    -------
+    dict
+        Shares that add up to 1, largest first; empty if the trials are too few or too much alike to tell.
 
     Source: Watanabe et al. (2023), PED-ANOVA.
     """
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow; workers do without
 
     try:
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Optuna's, that it knows nothing and calls all equal
+        with quiet_optuna(), warnings.catch_warnings():
+            # Optuna warns, and calls all settings equally important, where it cannot tell.
+            warnings.simplefilter("error", UserWarning)
             return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     except (RuntimeError, ValueError, UserWarning):
         return {}
+
+
+def _epochs(trial: FrozenTrial, plan: Plan) -> int | None:
+    """Epochs that a trial was trained for, if it has a result."""
+    if trial.state == TrialState.COMPLETE:
+        return plan.settings.epochs
+    if trial.state == TrialState.PRUNED:
+        return trial.last_step
+    return None

@@ -1,4 +1,4 @@
-"""What MLflow is told of a study and its trials."""
+"""A trial as an MLflow run: opening, closing, and moving it below the run that resumes its study."""
 
 from __future__ import annotations
 
@@ -14,26 +14,36 @@ from abalone.tracking.run_logging import Scores, log_batch
 
 
 def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
-    """Begin the runs of trials under the run of their study; return the ids."""
+    """Create the runs of trials as children of their study's run.
+
+    Parameters
+    ----------
+    parent : str
+        Id of the study's run.
+    study : str
+        Name of the study.
+    numbers : sequence of int
+        Numbers of the trials.
+
+    Returns
+    -------
+    list of str
+        Ids of the runs.
+    """
     client = MlflowClient()
     run = client.get_run(parent)
-    tags = {**process_tags(), "mlflow.parentRunId": parent, "study": study, "stage": "trial"}
-    tags["mlflow.user"] = run.data.tags.get("mlflow.user", "unknown")
-    return [client.create_run(run.info.experiment_id, tags=tags, run_name=f"trial {n}").info.run_id for n in numbers]
-
-
-def adopt_trials(parent: str, study: str) -> None:
-    """Put the trials of a study that goes on below its new run, where the runs that they were below have ended."""
-    client = MlflowClient()
-    experiment = client.get_run(parent).info.experiment_id
-    ended = "tags.stage = 'tune' and attributes.status != 'RUNNING'"
-    earlier = client.search_runs([experiment], ended)
-    for old in (run.info.run_id for run in earlier if run.data.tags.get("study") == study):
-        query = f"tags.`mlflow.parentRunId` = '{old}' and tags.stage = 'trial'"
-        while children := client.search_runs([experiment], query):  # a page; those adopted are not in the next
-            for child in children:
-                client.set_tag(child.info.run_id, "mlflow.parentRunId", parent)
-        client.set_tag(old, "continued_by", parent)
+    tags = {
+        **process_tags(),
+        "mlflow.parentRunId": parent,
+        "mlflow.user": run.data.tags.get("mlflow.user", "unknown"),
+        "study": study,
+        "stage": "trial",
+    }
+    run_ids = []
+    for number in numbers:
+        created = client.create_run(run.info.experiment_id, tags=tags, run_name=f"trial {number}")
+        run_ids.append(created.info.run_id)
+    return run_ids
 
 
 def close_trial(
@@ -44,21 +54,57 @@ def close_trial(
     final: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write all that there is to say of a trial in one call, and end its run.
+    """Log everything about a trial in one call, and end its run.
 
     Parameters
     ----------
-    run_id, status : str
-        The run, and FINISHED, KILLED or FAILED.
+    run_id : str
+        Id of the trial's run.
+    status : str
+        ``FINISHED``, ``KILLED`` or ``FAILED``.
     params, curves, final, tags : mapping, optional
-        As for ``log_stage``.
+        As for ``log_batch``; ``final`` holds plain values by name.
     """
     log_batch(run_id, params, curves, [Scores(final or {})], tags)
     MlflowClient().set_terminated(run_id, status)
 
 
+def adopt_trials(parent: str, study: str, page_size: int = 1000) -> None:
+    """Move the trials of a resumed study below its new run, so that they are found in one place.
+
+    Runs that are still at work on the study keep theirs. An ended run gets the tag ``continued_by``.
+
+    Parameters
+    ----------
+    parent : str
+        Id of the study's new run.
+    study : str
+        Name of the study.
+    page_size : int, default 1000
+        Number of trials to ask MLflow for at a time.
+    """
+    client = MlflowClient()
+    experiment_id = client.get_run(parent).info.experiment_id
+    ended = client.search_runs([experiment_id], "tags.stage = 'tune' and attributes.status != 'RUNNING'")
+    for run in ended:
+        if run.data.tags.get("study") == study:  # not in the query, because the name may contain quotes
+            _move_trials(client, experiment_id, run.info.run_id, parent, page_size)
+            client.set_tag(run.info.run_id, "continued_by", parent)
+
+
 def first_value(run_id: str, metric: str) -> float:
-    """A curve's value at its first epoch; NaN if the run is no more."""
+    """Value of a metric at its first step; NaN if the run or the metric does not exist."""
     with suppress(MlflowException, IndexError):
         return MlflowClient().get_metric_history(run_id, metric)[0].value
     return math.nan
+
+
+def _move_trials(client: MlflowClient, experiment_id: str, old: str, new: str, page_size: int) -> None:
+    query = f"tags.`mlflow.parentRunId` = '{old}' and tags.stage = 'trial'"
+    while True:
+        # Always the first page: a trial that was moved no longer matches the query.
+        trials = client.search_runs([experiment_id], query, max_results=page_size)
+        if not trials:
+            return
+        for trial in trials:
+            client.set_tag(trial.info.run_id, "mlflow.parentRunId", new)

@@ -1,0 +1,205 @@
+"""Batches of trials: ask Optuna for settings, train them as one population, report the results.
+
+A study lives in two places: Optuna's storage has the trials, MLflow has a run for each. Results go to MLflow first and
+to Optuna second, so a trial that Optuna has as finished has a complete run, whenever the process is killed. Signals are
+deferred while either is written; during training they interrupt at once.
+
+Optuna's ``optimize`` runs one trial at a time, so its ask-and-tell interface is used instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from abalone.data.loading import LoadedData, load_data
+from abalone.evaluation.scores import predict, scores
+from abalone.settings import SELECTION, StageSettings
+from abalone.tracking.processes import process_tags
+from abalone.tracking.signals import defer_signals
+from abalone.training.history import TrainingDiverged
+from abalone.training.population import fit_many
+from abalone.tuning.dead_trials import fail_trial
+from abalone.tuning.plan import Plan
+from abalone.tuning.pruning import Pruning
+from abalone.tuning.results import count_trials
+from abalone.tuning.study_run import log_best_so_far
+from abalone.tuning.trial_runs import close_trial, open_trials
+
+BATCH = 16
+LOGGED_CURVES = {
+    "classification": ("loss/train", "loss/val", "accuracy/val"),
+    "regression": ("loss/train", "loss/val", "rmse/val"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to know to work on a study.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is studied.
+    run_id : str
+        Id of the study's MLflow run, parent of its trials' runs.
+    trials : int
+        Number of trials that the study is to have in all.
+    train : callable, default fit_many
+        Trains a batch; called as ``train(settings, x, rings, split, stop=pruning)``.
+    """
+
+    plan: Plan
+    run_id: str
+    trials: int
+    train: Callable[..., list[Any]] = fit_many
+
+
+def load_without_test(settings: StageSettings) -> LoadedData:
+    """Load the rows that a study may see: its split has no test part, so that part cannot influence the search."""
+    data = load_data(settings.data, settings.seed)
+    no_test = replace(data.split, test=data.split.test[:0])
+    return replace(data, split=no_test)
+
+
+def run_batches(
+    study: optuna.Study, job: Job, share: int, deadline: float, progress: Callable[[optuna.Study], None]
+) -> None:
+    """Work on a study batch by batch.
+
+    Before each batch the trials are counted again, since other processes, perhaps on other machines, work on the
+    study too.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    job : Job
+    share : int
+        Largest number of trials to run here.
+    deadline : float
+        Value of ``time.monotonic()`` after which no further batch starts. The first one always runs, so that a study
+        with little time has a result.
+    progress : callable
+        Called with the study after every batch.
+    """
+    data = load_without_test(job.plan.settings)
+    while True:
+        size = min(BATCH, share, job.trials - count_trials(study))
+        if size <= 0:
+            return
+        run_batch(study, job, data, size)
+        share -= size
+        progress(study)
+        if time.monotonic() > deadline:
+            return
+
+
+def run_batch(study: optuna.Study, job: Job, data: LoadedData, size: int) -> None:
+    """Ask for trials, train them together and report the results.
+
+    If anything interrupts this, trials without a result are failed and their settings requeued.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    job : Job
+    data : LoadedData
+        As ``load_without_test`` returns it.
+    size : int
+        Number of trials.
+    """
+    pending: dict[optuna.Trial, str] = {}  # trials without a result, and the ids of their runs ("" before they open)
+    try:
+        with defer_signals():
+            _ask(study, job, size, pending)
+        trials = list(pending)
+        settings = [job.plan.at(trial.params) for trial in trials]
+        pruning = Pruning(study, job.plan, trials)
+
+        def stop(epoch: int, losses: np.ndarray) -> set[int]:
+            _exit_if_orphaned()
+            return pruning(epoch, losses)
+
+        results = job.train(settings, data.x, data.rings, data.split, stop=stop)
+        with defer_signals():
+            for place, (trial, result) in enumerate(zip(trials, results)):
+                _report(study, job.plan, data, trial, pending[trial], result, place in pruning.pruned)
+                del pending[trial]
+            log_best_so_far(job.run_id, study, [trial.number for trial in trials])
+    except BaseException as error:
+        reason = f"interrupted by {type(error).__name__}"
+        with defer_signals():
+            for trial, run_id in pending.items():
+                fail_trial(study, trial.number, trial.params, run_id, reason)
+        raise
+
+
+def _ask(study: optuna.Study, job: Job, size: int, pending: dict[optuna.Trial, str]) -> None:
+    """Ask for up to ``size`` trials, open their runs, and add both to ``pending`` as they come into being."""
+    for _ in range(size):
+        trial = study.ask(job.plan.distributions())
+        pending[trial] = ""
+        trial.set_user_attr("process", process_tags())
+        # Processes that share a study may ask for its last trials at the same time. Trial numbers decide who keeps
+        # them, so that the study ends with exactly as many as it should have.
+        if count_trials(study, before=trial.number) >= job.trials:
+            trial.set_user_attr("surplus", True)
+            study.tell(trial, state=TrialState.FAIL)
+            del pending[trial]
+            break
+    run_ids = open_trials(job.run_id, study.study_name, [trial.number for trial in pending])
+    for trial, run_id in zip(list(pending), run_ids):
+        pending[trial] = run_id
+        trial.set_user_attr("run_id", run_id)
+
+
+def _report(
+    study: optuna.Study,
+    plan: Plan,
+    data: LoadedData,
+    trial: optuna.Trial,
+    run_id: str,
+    result: Any,
+    is_pruned: bool,
+) -> None:
+    """Report the result of a trial, an item of what ``fit_many`` returns, to MLflow and then to Optuna."""
+    params = plan.at(trial.params).as_text()
+    if isinstance(result, TrainingDiverged):
+        reason = str(result)
+        close_trial(run_id, "FAILED", params, _logged_curves(plan, result.curves), tags={"error": reason})
+        trial.set_user_attr("error", reason)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        return
+
+    model, history = result
+    val = data.split.val
+    values = scores(plan.task, data.rings[val], predict(model, data.x[val]))
+    final = {f"val/{name}": value for name, value in values.items()}
+    final["best_epoch"] = history.best_epoch
+    curves = _logged_curves(plan, history.metrics)
+    if is_pruned:
+        epochs = len(history.metrics["loss/val"])
+        close_trial(run_id, "KILLED", params, curves, final, tags={"pruned": f"after epoch {epochs}"})
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+    else:
+        close_trial(run_id, "FINISHED", params, curves, final)
+        study.tell(trial, values[SELECTION[plan.task]], skip_if_finished=True)
+
+
+def _logged_curves(plan: Plan, metrics: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    """The curves that a trial's run shows; a diverged training may lack some."""
+    return {name: metrics[name] for name in LOGGED_CURVES[plan.task] if name in metrics}
+
+
+def _exit_if_orphaned() -> None:
+    """End a worker whose parent process was killed: nothing would wait for it or report its progress."""
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit("the process that started this worker has ended")

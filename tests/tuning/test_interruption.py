@@ -1,0 +1,131 @@
+"""Studies whose process was interrupted or killed, and what a later process makes of them."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+
+import mlflow
+import pytest
+from helpers import process_tags_with
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from tuning_helpers import JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
+
+from abalone.tracking.processes import process_tags
+from abalone.tracking.runs import tracked_run
+from abalone.training.population import fit_many
+from abalone.tuning.dead_trials import fail_dead_trials
+from abalone.tuning.results import count_states, count_trials
+from abalone.tuning.search import Limits
+from abalone.tuning.storage import open_study
+from abalone.tuning.trial_runs import adopt_trials, open_trials
+from abalone.tuning.tune import run_study
+
+NO_PROCESS = str(2**22 + 1)  # above Linux's highest process id
+
+
+def test_an_interrupted_study_keeps_its_results_and_requeues_the_rest(store):
+    calls = []
+
+    def interrupt_second_batch(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit_many(*arguments, **options)
+
+    plan = make_plan()
+    study = open_study(plan, "s", JOURNAL)
+    with pytest.raises(KeyboardInterrupt), tracked_run("tune", {"stage": "tune", "study": "s"}) as run_id:
+        run_study(run_id, study, plan, JOURNAL, Limits(20), print, train=interrupt_second_batch)
+    study = open_study(plan, "s", JOURNAL)
+    assert count_trials(study) == 16 and count_states(study)["killed"] == 4
+    runs = trial_runs_by_status("s")
+    assert len(runs["FAILED"]) == 4 and "RUNNING" not in runs
+    [run] = search_runs("tags.stage = 'tune'")
+    assert run.info.status == "KILLED" and run.data.metrics["best_value"] == study.best_value
+
+    lost = [trial.params for trial in study.trials if trial.state == TrialState.FAIL]
+    _, study, _ = tune(trials=20)
+    assert count_trials(study) == 20 and [trial.params for trial in study.trials[-4:]] == lost
+
+
+def test_trials_of_a_dead_process_fail_and_those_of_a_living_one_go_on(store):
+    plan = make_plan()
+    study = open_study(plan, "s", JOURNAL)
+    here = process_tags()
+    processes = {
+        "dead": process_tags_with(pid=NO_PROCESS),
+        "this one": here,
+        "on another machine": process_tags_with(host="elsewhere"),
+        "dead, its id reused": process_tags_with(start="1"),
+    }
+    with tracked_run("tune", {"study": "s"}) as run_id:
+        trials = [study.ask(plan.distributions()) for _ in processes]
+        runs = open_trials(run_id, "s", [0, 1, 2, 3])
+        for trial, trial_run, process in zip(trials, runs, processes.values()):
+            trial.set_user_attr("process", process)
+            trial.set_user_attr("run_id", trial_run)
+        fail_dead_trials(study)
+    assert [trial.state.name for trial in study.trials[:4]] == ["FAIL", "RUNNING", "RUNNING", "FAIL"]
+    statuses = [MlflowClient().get_run(run).info.status for run in runs]
+    assert statuses == ["FAILED", "RUNNING", "RUNNING", "FAILED"]
+    requeued = study.trials[4]
+    assert requeued.state == TrialState.WAITING and requeued.system_attrs["fixed_params"] == plan.start()
+
+
+def test_a_base_stage_whose_process_died_while_asking_for_it_is_requeued(store):
+    study = open_study(make_plan(), "s", JOURNAL)
+    study.ask()  # takes the waiting trial, but none of its parameters yet
+    fail_dead_trials(study, grace=timedelta(0))
+    assert study.trials[1].system_attrs["fixed_params"] == make_plan().start()
+
+
+def test_a_trial_that_names_no_process_yet_is_alive_for_a_moment(store):
+    study = open_study(make_plan(), "s", JOURNAL)
+    study.ask(make_plan().distributions())
+    fail_dead_trials(study)
+    assert study.trials[0].state == TrialState.RUNNING
+    fail_dead_trials(study, grace=timedelta(0))
+    assert study.trials[0].state == TrialState.FAIL
+
+
+def test_a_study_resumes_although_the_runs_of_its_killed_trials_were_deleted(store):
+    plan = make_plan()
+    study = open_study(plan, "s", JOURNAL)
+    with tracked_run("tune", {"study": "s"}) as run_id:
+        trial = study.ask(plan.distributions())
+        [trial_run] = open_trials(run_id, "s", [0])
+        trial.set_user_attr("process", process_tags_with(pid=NO_PROCESS))
+        trial.set_user_attr("run_id", trial_run)
+    MlflowClient().delete_run(trial_run)
+    _, study, _ = tune(trials=2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_a_winner_is_trained_although_the_run_of_its_trial_was_deleted_and_says_so(store, empty_database, monkeypatch):
+    tune(trials=2)
+    shutil.copy(empty_database, "other.db")
+    mlflow.set_tracking_uri("sqlite:///other.db")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # MLflow has set it for its child processes
+    result, _, _ = tune(trials=2)
+    note = MlflowClient().get_run(result.run_id).data.tags["mlflow.note.content"]
+    assert "The run of the trial was deleted" in note
+
+
+def test_a_resumed_study_has_all_its_trials_below_its_new_run(store):
+    tune(trials=3, name="it's mine")
+    tune(trials=4, name="it's mine")
+    new, old = search_runs("tags.stage = 'tune'", order_by=["attributes.start_time DESC"])
+    assert parents_of_trials() == [new.info.run_id] * 4 and old.data.tags["continued_by"] == new.info.run_id
+
+
+def test_more_trials_than_fit_on_a_page_of_mlflow_are_moved_too(store):
+    tune(trials=5)
+    with tracked_run("tune", {"stage": "tune", "study": "s"}) as run_id:
+        adopt_trials(run_id, "s", page_size=2)
+    assert parents_of_trials() == [run_id] * 5
+
+
+def parents_of_trials() -> list[str]:
+    return [run.data.tags["mlflow.parentRunId"] for run in search_runs("tags.stage = 'trial'")]

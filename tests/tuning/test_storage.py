@@ -1,0 +1,91 @@
+"""Opening a study: new, resumed, joined, refused; and the storages that it may be kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from tuning_helpers import JOURNAL, make_plan, search_runs, tune
+
+from abalone.settings import UserError
+from abalone.tuning.optuna_logging import quiet_optuna
+from abalone.tuning.storage import PLAN_ATTRIBUTE, hide_password, open_storage, open_study
+
+
+@pytest.mark.parametrize(
+    ("plan", "difference"),
+    [
+        (make_plan("regress"), "base = encode, not regress"),
+        (make_plan(seed=7), "settings.seed = 0, not 7"),
+        (make_plan(names=["gamma"]), "with space.depth = .*, which is not searched now"),
+        (make_plan(names=["learning_rate", "gamma", "depth", "weight_decay", "width"]), "without space.width"),
+    ],
+    ids=["task", "seed", "smaller space", "larger space"],
+)
+def test_a_study_with_another_plan_is_refused_and_nothing_is_written(store, plan, difference):
+    tune(make_plan(epochs=1), trials=2, name="other")
+    open_study(make_plan(), "s", JOURNAL)
+    before = len(search_runs()), Path(JOURNAL).read_bytes()
+    with pytest.raises(UserError, match=difference):
+        tune(plan)
+    assert (len(search_runs()), Path(JOURNAL).read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "sqlite:////no/such/folder/x.db",
+        "postgresql://me:secret@127.0.0.1:1/studies",
+        "nonsense://x",
+        "/no/such/journal",
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_named_without_its_password(store, storage):
+    with pytest.raises(UserError, match="cannot be used") as error:
+        tune(storage=storage)
+    assert "secret" not in str(error.value)
+    assert not MlflowClient().search_experiments(filter_string="name = 'abalone'")
+
+
+def test_the_password_of_a_storage_is_hidden():
+    assert hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert hide_password("some/path.journal") == "some/path.journal"
+
+
+def test_a_study_may_be_kept_in_a_database(store):
+    _, study, _ = tune(trials=6, storage="sqlite:///studies.db")
+    assert len(study.trials) == 6 and not Path(JOURNAL).exists()
+
+
+def test_a_tracking_database_is_refused_as_storage_and_left_untouched(store, own_folder):
+    before = (own_folder / "mlflow.db").read_bytes()
+    with pytest.raises(UserError, match="is an MLflow tracking database"):
+        open_study(make_plan(), "s", store)
+    assert (own_folder / "mlflow.db").read_bytes() == before
+
+
+def test_a_study_whose_creator_was_killed_is_completed(store):
+    with quiet_optuna():
+        optuna.create_study(storage=open_storage(JOURNAL), study_name="s")
+    study = open_study(make_plan(), "s", JOURNAL)
+    assert study.user_attrs[PLAN_ATTRIBUTE]["base"] == "encode"
+    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [make_plan().start()]
+
+
+def test_a_study_of_another_program_is_refused_and_left_untouched(store):
+    other = optuna.create_study(storage=open_storage(JOURNAL), study_name="s")
+    other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    before = Path(JOURNAL).read_bytes()
+    with pytest.raises(UserError, match="'s' was not created by abalone"):
+        open_study(make_plan(), "s", JOURNAL)
+    assert Path(JOURNAL).read_bytes() == before
+
+
+def test_a_process_that_joins_a_study_asks_for_points_of_its_own(store):
+    plan = make_plan()
+    first = open_study(plan, "s", JOURNAL)
+    second = open_study(plan, "s", JOURNAL)
+    points = [tuple(study.ask(plan.distributions()).params.values()) for study in (first, second) * 4]
+    assert len(set(points)) == 8
