@@ -35,7 +35,7 @@ from abalone.stages.recorder import Result
 from abalone.stages.results_table import CLOSING_NOTE, RESULTS_HEADER, closing_rows
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
-from abalone.tracking.addresses import link, run_path
+from abalone.tracking.addresses import artifact_picture, link, run_path
 from abalone.tracking.markdown import markdown_table
 from abalone.tracking.run_logging import describe_experiment, log_files, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse, tracked_run
@@ -199,21 +199,21 @@ def _log_results(run_id: str, results: Sequence[Result], promotions: Sequence[Pr
     promoted = "\n\n".join(promotion.outcome for promotion in promotions)
     text = f"{table}\n\n{promoted}".strip()
     figures = _lesson(results)
-    tags = log_files(
-        run_id,
-        texts={"stages.md": text},
-        figures=figures,
-        tables={"stages.json": pd.DataFrame(rows, columns=RESULTS_HEADER)},
-    )
+    tables = {"stages.json": pd.DataFrame(rows, columns=RESULTS_HEADER)}
+    tags = log_files(run_id, texts={"stages.md": text}, figures=figures, tables=tables)
 
     experiment_id = experiment_id_of(run_id)
     champions = {promotion.task: promotion.version for promotion in promotions if promotion.version}
     start = start_line(experiment_id, champions)
-    lesson = lesson_line(experiment_id, run_id, LESSON_FILE) if figures else ""
     stages = _stage_map(experiment_id, results)
+    lesson = ""
+    picture = ""
+    if figures:
+        lesson = lesson_line(experiment_id, run_id, LESSON_FILE)
+        picture = artifact_picture("Overfitting and its remedies", run_id, LESSON_FILE)
     latest = f"All of it: {link('the latest run of main', run_path(experiment_id, run_id))}."
     log_tags(run_id, tags | {"mlflow.note.content": _page(start, promoted, lesson, stages, table)})
-    describe_experiment(run_id, _page(start, promoted, lesson, stages, latest, table))
+    describe_experiment(run_id, _page(start, promoted, stages, lesson, picture, table, latest))
     return text
 
 

@@ -13,6 +13,7 @@ from abalone.evaluation.figures import GREEN, RED, SPLIT_COLOURS, legend_below
 from abalone.evaluation.overfitting import OVERFIT_AT, rise_of_test_loss
 from abalone.evaluation.scores import accuracy_interval
 
+DPI = 80  # three stages make a picture of 832 pixels: the UI cuts off what a description has no room for
 LINES = {"train": "training rows", "test": "test rows"}
 
 
@@ -44,7 +45,8 @@ def lesson_figure(curves: Sequence[LossCurves], accuracies: Mapping[str, tuple[f
         One panel each.
     accuracies : mapping of stage to (accuracy, number of test rows)
     """
-    figure = Figure(figsize=(3 * len(curves) + 3.4, 4.2), dpi=110, layout="constrained")
+    width = 2.4 * len(curves) + 3.2
+    figure = Figure(figsize=(width, 4.4), dpi=DPI, layout="constrained")
     grid = figure.add_gridspec(1, len(curves) + 1)
     first = None
     for column, loss in enumerate(curves):
@@ -65,16 +67,16 @@ def _plot_losses(axis: Axes, loss: LossCurves) -> None:
     epochs = np.arange(1, len(loss.test) + 1)
     axis.plot(epochs, loss.train, color=SPLIT_COLOURS["train"], label=LINES["train"])
     axis.plot(epochs, loss.test, color=SPLIT_COLOURS["test"], label=LINES["test"])
-    label = f"epoch {OVERFIT_AT}: overfitting begins, says the guide"
+    label = f"epoch {OVERFIT_AT}: the guide sees overfitting"
     axis.axvline(OVERFIT_AT, color=RED, linestyle="--", linewidth=1, label=label)
     reported = loss.test[loss.reported_epoch - 1]
-    label = "reported model (lowest validation loss)"
+    label = "reported epoch (by validation)"
     axis.plot(loss.reported_epoch, reported, "o", color="black", markersize=5, label=label)
     rise = rise_of_test_loss(loss.test)
-    below = f"no epochs after epoch {OVERFIT_AT}"
+    below = f"no epochs\nafter epoch {OVERFIT_AT}"
     if rise is not None:
-        below = f"test loss {rise:+.3f} after epoch {OVERFIT_AT}"
-    axis.set_title(f"{loss.title}\n{below}", fontsize=10)
+        below = f"test loss {rise:+.3f}\nafter epoch {OVERFIT_AT}"
+    axis.set_title(f"{loss.title}\n{below}", fontsize="medium")
     axis.set(xlabel="epoch")
     _tidy(axis)
 
@@ -86,11 +88,11 @@ def _plot_accuracies(axis: Axes, accuracies: Mapping[str, tuple[float, int]]) ->
         accuracy, rows = accuracies[name]
         half_width = accuracy_interval(accuracy, rows)[1] - accuracy
         axis.errorbar(accuracy, height, xerr=half_width, fmt="o", color=GREEN, capsize=3)
-        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": "small"}
         axis.annotate(f"{accuracy:.3f}", (accuracy, height), **place)
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.3))
-    axis.set(xlabel="test accuracy, 95 % intervals")
-    axis.set_title(_accuracy_title(accuracies), fontsize=10)
+    axis.set(xlabel="accuracy, 95 % intervals")
+    axis.set_title(_accuracy_title(accuracies), fontsize="medium")
     _tidy(axis)
 
 
@@ -101,7 +103,7 @@ def _accuracy_title(accuracies: Mapping[str, tuple[float, int]]) -> str:
     lowest_end = min(high for _, high in intervals)
     overlap = "all intervals overlap" if highest_start <= lowest_end else "not all intervals overlap"
     values = [accuracy for accuracy, _ in accuracies.values()]
-    return f"accuracy: {overlap}\nlargest difference {max(values) - min(values):.3f}"
+    return f"test accuracy\n{overlap}\nlargest difference {max(values) - min(values):.3f}"
 
 
 def _tidy(axis: Axes) -> None:

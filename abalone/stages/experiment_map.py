@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, RINGS, STAGES
+from abalone.evaluation.overfitting import OVERFIT_AT, OVERFITTING_STAGES
+from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, RINGS, STAGES, TUNED, Stage
 from abalone.tracking.addresses import link, run_path, runs_path, version_path
 from abalone.tracking.markdown import format_score, markdown_table
 from abalone.tracking.run_logging import describe_experiment, experiment_description
 from abalone.tracking.runs import experiment_id_of
 from abalone.tracking.views import CURVES_VIEW, LEADERBOARDS, STAGES_VIEW, TRIALS_VIEW
 
+MAP_HEADER = ("stage", "guide", "what it is about", "test score", f"test loss after epoch {OVERFIT_AT}")
 ABOUT = (
     "Each stage of a course guide to deep learning with PyTorch, on the Abalone data, is a run: young or old, and the "
     "number of rings, from the size and weight of the shells."
@@ -33,8 +35,9 @@ def start_line(experiment_id: str, champions: Mapping[str, int] | None = None) -
         link("stages in the guide's order", runs_path(experiment_id, STAGES_VIEW)),
         link("curves: overfitting and its remedies", runs_path(experiment_id, CURVES_VIEW, charts=True)),
     ]
-    for name in (*LEADERBOARDS.values(), TRIALS_VIEW):
+    for name in LEADERBOARDS.values():
         links.append(link(name, runs_path(experiment_id, name)))
+    links.append(link("trials", runs_path(experiment_id, TRIALS_VIEW)))
     crowned = []
     for task, version in (champions or {}).items():
         crowned.append(link(MODEL_KINDS[task], version_path(REGISTERED_MODELS[task], version)))
@@ -46,7 +49,7 @@ def start_line(experiment_id: str, champions: Mapping[str, int] | None = None) -
 def lesson_line(experiment_id: str, run_id: str, file: str) -> str:
     """A link to the figure that shows overfitting and its remedies."""
     address = link("The lesson in one figure", run_path(experiment_id, run_id, f"artifacts/{file}"))
-    return f"{address}: training and test loss without a remedy, with weight decay and with dropout."
+    return f"{address}: training and test loss by epoch, without a remedy, with weight decay and with dropout."
 
 
 def stage_map(
@@ -67,20 +70,24 @@ def stage_map(
     rows = []
     beyond = [name for name in run_ids if name not in STAGES]
     for name in (*STAGES, *beyond):
-        stage = STAGES.get(name, RINGS)
-        teaches = stage.teaches
-        if name not in (*STAGES, "rings"):
-            teaches = "The best settings that a study found."
+        stage = RINGS if name == "rings" else STAGES.get(name, TUNED)
         shown = name
         if run_ids.get(name):
             shown = link(name, run_path(experiment_id, run_ids[name]))
         score = "failed" if name in failed else score_text(metrics.get(name, {}))
-        rows.append((shown, stage.guide, teaches, score))
-    return markdown_table(("stage", "guide", "what it is about", "test"), rows)
+        rise = metrics.get(name, {}).get("overfit/test_rise") if name in OVERFITTING_STAGES else None
+        change = "–" if rise is None else f"{rise:+.3f}"
+        rows.append((shown, _section(stage), stage.teaches, score, change))
+    return markdown_table(MAP_HEADER, rows)
+
+
+def _section(stage: Stage) -> str:
+    """Section of the guide; a dash for what goes beyond it."""
+    return stage.guide if stage in STAGES.values() else "–"
 
 
 def score_text(metrics: Mapping[str, float]) -> str:
-    """The most important test scores of a run in one line; a dash if there are none."""
+    """The main test scores of a run; a dash if there are none."""
     parts = []
     if "test/accuracy" in metrics:
         parts.append(f"accuracy {format_score(metrics['test/accuracy'])}")
@@ -94,7 +101,8 @@ def describe_new_experiment(run_id: str) -> None:
     if experiment_description(run_id):
         return
     experiment_id = experiment_id_of(run_id)
-    rows = [(name, stage.guide, stage.teaches, f"`python -m abalone {name}`") for name, stage in STAGES.items()]
-    rows.append(("rings", RINGS.guide, RINGS.teaches, "`python -m abalone rings`"))
+    rows = []
+    for name, stage in {**STAGES, "rings": RINGS}.items():
+        rows.append((name, _section(stage), stage.teaches, f"`python -m abalone {name}`"))
     table = markdown_table(("stage", "guide", "what it is about", "to run it"), rows)
     describe_experiment(run_id, f"{start_line(experiment_id)}\n\n{ABOUT}\n\n{table}")

@@ -85,36 +85,37 @@ def stage_page(facts: StageFacts) -> str:
 def _answer(facts: StageFacts) -> str:
     """The first paragraph. The UI folds a page after about five lines, so the most important comes first."""
     if facts.stage not in LESSONS:
-        return " ".join(["**The best settings that a study found, trained again.**", *_score_sentences(facts)])
+        return " ".join(["**The best settings that a study found, trained again.**", _score_sentence(facts)])
     lesson = LESSONS[facts.stage]
     sentences = [f"**{lesson.question}**"]
-    scores = _score_sentences(facts)
+    score = _score_sentence(facts)
     guide = [lesson.guide_says, _agreement(facts)]
-    if facts.stage in ("regularize", "dropout"):
-        sentences += [_rise_sentence(facts), *guide, facts.seeds, *scores]
+    if facts.stage == "regularize":  # the guide speaks of the test loss
+        sentences += [_rise_sentence(facts), *guide, facts.seeds, score]
+    elif facts.stage == "dropout":  # of the model as a whole
+        sentences += [_rise_sentence(facts), score, *guide, facts.seeds]
     elif facts.stage == "encode":
-        sentences += [*scores, _rise_sentence(facts), *guide, facts.seeds]
+        sentences += [score, _rise_sentence(facts), *guide, facts.seeds]
     else:
-        sentences += [*scores, *guide, facts.seeds]
+        sentences += [score, *guide, facts.seeds]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _score_sentences(facts: StageFacts) -> list[str]:
+def _score_sentence(facts: StageFacts) -> str:
     """The main test score, beside the stage before or the baseline."""
-    name = "accuracy" if facts.settings.task == "classification" else "rmse"
+    name = PAGE_METRICS[facts.settings.task][0]
     score = facts.metrics[f"test/{name}"]
     text = f"Test {METRICS[name].label} {format_score(score)}"
-    if facts.before is None or f"test/{name}" not in facts.before.metrics:
+    if name == "rmse":
+        text += f" ({MEANINGS[name]})"
+    before = facts.before.metrics.get(f"test/{name}") if facts.before else None
+    if before is None:
         baseline = format_score(facts.metrics.get(f"baseline/test_{name}"))
-        sentences = [f"{text}; the {BASELINES[facts.settings.task]} alone reaches {baseline}."]
-        if name == "rmse":
-            sentences[0] = f"{text} rings ({MEANINGS[name]}); always the {BASELINES['regression']}: {baseline}."
-        return sentences
-    before = facts.before.metrics[f"test/{name}"]
+        return f"{text}; always answering the {BASELINES[facts.settings.task]}: {baseline}."
     text += f", against {format_score(before)} in {link(facts.before.stage, facts.before.path)}"
     if name == "accuracy":
         text += f": {compare_accuracy(score, before, facts.test_rows)}"
-    return [f"{text}."]
+    return f"{text}."
 
 
 def _rise_sentence(facts: StageFacts) -> str:
