@@ -1,45 +1,65 @@
-"""``main``: every stage, a study of each task, the champions and the guide's claims, under one parent run.
+"""``main``: the guide's claims, every stage, a study of each task and the champions, under one parent run.
 
-The parent has the table that compares all results, and no metrics of its own: the best of many test scores would not
-be an honest score.
+The claims come first, so that the pages of the stages can cite what many seeds say. The parent has the table that
+compares all results, and no metrics of its own: the best of many test scores would not be an honest score.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from abalone.claims.report import run_report
 from abalone.data.reading import read
-from abalone.evaluation.figures import comparison
+from abalone.evaluation.lesson_figure import LossCurves, lesson_figure
+from abalone.evaluation.overfitting import OVERFITTING_STAGES
 from abalone.registry.pages import champion_line
 from abalone.registry.promotion import NoCandidate, promote
 from abalone.settings import (
     REGISTERED_MODELS,
     SEARCHED_BY_DEFAULT,
     SELECTION,
+    STAGES,
     TASKS,
     RingsSettings,
     StageSettings,
     UserError,
 )
-from abalone.stages.pages import CLOSING_NOTE, RESULTS_HEADER, closing_rows
+from abalone.stages.experiment_map import lesson_line, stage_map, start_line
 from abalone.stages.recorder import Result
+from abalone.stages.results_table import CLOSING_NOTE, RESULTS_HEADER, closing_rows
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
+from abalone.tracking.addresses import artifact_picture, link, run_path
 from abalone.tracking.markdown import markdown_table
 from abalone.tracking.run_logging import describe_experiment, log_files, log_tags
-from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
+from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse, tracked_run
 from abalone.tuning.plan import Plan, read_space
 from abalone.tuning.search import Limits
 from abalone.tuning.tune import BASES, Where, run_tune
 
 Say = Callable[[str], None]
 Job = Callable[..., Result]  # called with ``options``
+LESSON_FILE = "lesson.png"  # before all other files in the list of artifacts
+LESSON_TITLES = {
+    "encode": "encode: no remedy",
+    "regularize": "regularize: weight decay",
+    "dropout": "dropout",
+}
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a promotion of one task came to: its outcome in Markdown, and the champion's version if there is one."""
+
+    task: str
+    outcome: str
+    version: int | None = None
 
 
 def run_main(
@@ -51,7 +71,7 @@ def run_main(
     seeds: int = 0,
     options: RunOptions = RunOptions(),
 ) -> list[Result]:
-    """Run everything as nested runs of one parent: stages, studies, promotions, report.
+    """Run everything as nested runs of one parent: report, stages, studies, promotions.
 
     A failure is reported and the rest goes on; the parent fails at the end.
 
@@ -79,11 +99,11 @@ def run_main(
     with tracked_run("main", {"stage": "main"}, options) as run_id:
         first = next(iter(stages.values()))
         read(first.data)  # so that a bad file is reported once, not by every stage
-        results = [_attempt(name, job, say) for name, job in jobs.items()]
-        champions = [_promote(task, say) for task in _trained_tasks(results)]
         report_error = _judge_claims(stages, seeds, say)
-        table = _log_comparison(run_id, results, champions)
-        say(f"\n{table}\n\n{how_to_browse(run_id)}")
+        results = [_attempt(name, job, say) for name, job in jobs.items()]
+        promotions = [_promote(task, say) for task in _trained_tasks(results)]
+        closing = _log_results(run_id, results, promotions)
+        say(f"\n{closing}\n\n{how_to_browse(run_id)}")
         _raise_failures(results, report_error)
     return results
 
@@ -136,20 +156,22 @@ def _trained_tasks(results: Sequence[Result]) -> list[str]:
     return [task for task in TASKS if any(task in result.task for result in done)]
 
 
-def _promote(task: str, say: Say) -> str:
-    """Promote the best run of a task and describe the champion; having no good enough candidate is no failure."""
+def _promote(task: str, say: Say) -> Promotion:
+    """Promote the best run of a task; having no good enough candidate is no failure."""
     try:
         [decision] = promote((task,), say, options=RunOptions(run_name=f"promote {task}", nested=True))
     except NoCandidate as error:
         say(f"No promotion: {error}")
-        return f"No champion of {task}: {error}"
-    return champion_line(decision, SELECTION[task], f"models:/{REGISTERED_MODELS[task]}@champion")
+        return Promotion(task, f"No champion of {task}: {error}")
+    outcome = champion_line(decision, SELECTION[task], f"models:/{REGISTERED_MODELS[task]}@champion")
+    return Promotion(task, outcome, decision.version)
 
 
 def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> str:
     """Write the report on the guide's claims, if one was asked for; return the message of its error, or ""."""
     if not seeds:
         return ""
+    say(f"The guide's claims first, over {seeds} seeds, so that the pages of the stages can cite them ...")
     try:
         run_report(stages, seeds, say, RunOptions(nested=True))
     except Exception as error:
@@ -164,7 +186,7 @@ def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _log_comparison(run_id: str, results: Sequence[Result], champions: Sequence[str]) -> str:
+def _log_results(run_id: str, results: Sequence[Result], promotions: Sequence[Promotion]) -> str:
     """Write table, figure and page of all results into the parent run, and the page of the experiment.
 
     Returns
@@ -174,25 +196,51 @@ def _log_comparison(run_id: str, results: Sequence[Result], champions: Sequence[
     """
     rows = closing_rows(results)
     table = f"{markdown_table(RESULTS_HEADER, rows)}\n\n{CLOSING_NOTE}"
-    promoted = "\n\n".join(champions)
+    promoted = "\n\n".join(promotion.outcome for promotion in promotions)
     text = f"{table}\n\n{promoted}".strip()
-
-    scored = []
-    for result in results:
-        for task in TASKS:
-            if task in result.task:
-                scored.append({"stage": result.stage, "task": task, **result.metrics})
-    figures = {"comparison.png": comparison(scored)} if scored else {}
+    figures = _lesson(results)
     tables = {"stages.json": pd.DataFrame(rows, columns=RESULTS_HEADER)}
     tags = log_files(run_id, texts={"stages.md": text}, figures=figures, tables=tables)
 
-    # The UI folds a long description, so the champions come first.
-    about = "Every stage of the guide, and what goes beyond it, scored on the test half."
-    tags["mlflow.note.content"] = f"{promoted}\n\n{about}\n\n{table}".strip()
-    log_tags(run_id, tags)
-    latest = f"Latest run of `main`: `{run_id}`. *Views*, at the top, has leaderboards of all runs."
-    describe_experiment(run_id, f"{promoted}\n\n{latest}\n\n{table}".strip())
+    experiment_id = experiment_id_of(run_id)
+    champions = {promotion.task: promotion.version for promotion in promotions if promotion.version}
+    start = start_line(experiment_id, champions)
+    stages = _stage_map(experiment_id, results)
+    lesson = ""
+    picture = ""
+    if figures:
+        lesson = lesson_line(experiment_id, run_id, LESSON_FILE)
+        picture = artifact_picture("Overfitting and its remedies", run_id, LESSON_FILE)
+    latest = f"All of it: {link('the latest run of main', run_path(experiment_id, run_id))}."
+    log_tags(run_id, tags | {"mlflow.note.content": _page(start, promoted, lesson, stages, table)})
+    describe_experiment(run_id, _page(start, promoted, stages, lesson, picture, table, latest))
     return text
+
+
+def _page(*paragraphs: str) -> str:
+    """Join the paragraphs that are not empty."""
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _stage_map(experiment_id: str, results: Sequence[Result]) -> str:
+    run_ids = {result.stage: result.run_id for result in results}
+    metrics = {result.stage: result.metrics for result in results}
+    failed = {result.stage for result in results if result.error}
+    return stage_map(experiment_id, run_ids, metrics, failed)
+
+
+def _lesson(results: Sequence[Result]) -> dict[str, Any]:
+    """The figure of overfitting and its remedies, by file name; none if all stages that show it are missing."""
+    curves = []
+    accuracies = {}
+    for result in results:
+        if result.stage in OVERFITTING_STAGES and "loss/test" in result.curves:
+            title = LESSON_TITLES[result.stage]
+            reported_epoch = int(result.metrics["reported_epoch"])
+            curves.append(LossCurves(title, result.curves["loss/train"], result.curves["loss/test"], reported_epoch))
+        if result.stage in STAGES and "test/accuracy" in result.metrics:
+            accuracies[result.stage] = (result.metrics["test/accuracy"], result.test_rows)
+    return {LESSON_FILE: lesson_figure(curves, accuracies)} if curves else {}
 
 
 def _raise_failures(results: Sequence[Result], report_error: str) -> None:

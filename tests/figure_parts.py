@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 
@@ -14,3 +15,9 @@ def lines_by_label(axis: Axes) -> dict[str, Line2D]:
 def legend_texts(axis: Axes) -> list[str]:
     """The entries of a panel's legend."""
     return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def figure_legend_texts(figure: Figure) -> list[str]:
+    """The entries of a figure's only legend, which stands outside the panels."""
+    [legend] = figure.legends
+    return [text.get_text() for text in legend.get_texts()]

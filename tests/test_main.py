@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 from mlflow.tracking import MlflowClient
 from ring_fits import SHORT
 
-from abalone.data.reading import SHIPPED_FILE
 from abalone.main import run_main
 from abalone.settings import REGISTERED_MODELS, UserError, load_settings
+from abalone.tracking.run_logging import log_params, log_tags
+from abalone.tracking.runs import tracked_run
 
 
 def runs_by_name() -> dict:
@@ -21,16 +19,17 @@ def runs_by_name() -> dict:
 
 
 def test_main_goes_on_past_a_failed_stage_and_then_fails(store):
-    stages = {stage: load_settings(stage, {"epochs": 2}) for stage in ("classify", "dropout", "regress")}
+    stages = {stage: load_settings(stage, {"epochs": 2}) for stage in ("classify", "encode", "dropout", "regress")}
     stages["dropout"] = load_settings("dropout", {"epochs": 2, "data": "missing.data"})
     said = []
-    with pytest.raises(UserError, match="1 of 3 stages failed: dropout"):
+    with pytest.raises(UserError, match="1 of 4 stages failed: dropout"):
         run_main(stages, said.append)
 
     runs = runs_by_name()
     assert {name: run.info.status for name, run in runs.items()} == {
         "main": "FAILED",
         "classify": "FINISHED",
+        "encode": "FINISHED",
         "dropout": "FAILED",
         "regress": "FINISHED",
         "promote classification": "FINISHED",
@@ -40,29 +39,60 @@ def test_main_goes_on_past_a_failed_stage_and_then_fails(store):
     assert parent.data.tags["stage"] == "main"
     assert all(run.data.tags.get("mlflow.parentRunId") == parent.info.run_id for run in runs.values())
     files = {item.path for item in MlflowClient().list_artifacts(parent.info.run_id)}
-    assert files >= {"comparison.png", "stages.md"}
+    assert files >= {"stages.json", "stages.md"}
+    assert "lesson.png" in files, "dropout failed, but encode is there"
     assert not parent.data.metrics, "the best of many test scores is no score"
     assert "mlflow ui" in said[-1]
     assert parent.info.run_id in said[-1]
-    assert sum(line.startswith(tuple(stages)) for line in said) == 3, "a progress line per stage"
+    assert sum(line.startswith(tuple(stages)) for line in said) == 4, "a progress line per stage"
 
 
-def test_main_closes_with_its_table_even_if_the_report_fails(store):
-    shutil.copy(SHIPPED_FILE, "mine.data")
+def test_main_closes_with_its_table_even_if_the_report_fails(store, monkeypatch):
+    def fail(*arguments):
+        raise UserError("no report today")
+
+    monkeypatch.setattr("abalone.main.run_report", fail)
     said = []
-
-    def say(line: str) -> None:
-        said.append(line)
-        if line.startswith("classify "):  # the stage is done; the report comes later, and reads the file again
-            Path("mine.data").unlink()
-
-    stages = {"classify": load_settings("classify", {"epochs": 1, "data": "mine.data"})}
-    with pytest.raises(UserError, match=r"the report failed: data file .*mine\.data: cannot be read"):
-        run_main(stages, say, seeds=3)
+    stages = {"classify": load_settings("classify", {"epochs": 1})}
+    with pytest.raises(UserError, match="the report failed: no report today"):
+        run_main(stages, said.append, seeds=3)
     assert "| classify" in said[-1]
     assert "| the guide" in said[-1]
     assert "mlflow ui" in said[-1]
-    assert any(line.startswith("report FAILED: data file") for line in said)
+    assert "report FAILED: no report today" in said
+
+
+def test_main_judges_the_claims_first_so_that_pages_can_cite_them(store, monkeypatch):
+    def report(stages, seeds, say, options):
+        with tracked_run("report", {"stage": "report", "dataset": "de37cdcdcaaa"}, options) as run_id:
+            log_params(run_id, {"epochs": 1})
+            log_tags(run_id, {"seeds.classify": "Over 3 seeds all is well."})
+
+    monkeypatch.setattr("abalone.main.run_report", report)
+    said = []
+    run_main({"classify": load_settings("classify", {"epochs": 1})}, said.append, seeds=3)
+    assert said[0].startswith("The guide's claims first, over 3 seeds")
+    page = runs_by_name()["classify"].data.tags["mlflow.note.content"]
+    assert "Over 3 seeds all is well. ([report](#/" in page
+
+
+def test_the_experiment_opens_with_links_then_what_won_then_the_stages(store):
+    stages = {name: load_settings(name, {"epochs": 1}) for name in ("classify", "encode")}
+    run_main(stages, lambda line: None)
+    runs = runs_by_name()
+    client = MlflowClient()
+    description = client.get_experiment(runs["main"].info.experiment_id).tags["mlflow.note.content"]
+    start, won, stage_table, lesson, picture, *_ = description.split("\n\n")
+    assert start.startswith("**Start here**")
+    assert "/versions/1?" in start, "the champion"
+    assert won.startswith("Best classifier")
+    for name in stages:
+        assert f"[{name}](#/experiments/{runs[name].info.experiment_id}/runs/{runs[name].info.run_id}?" in stage_table
+    assert f"runs/{runs['main'].info.run_id}/artifacts/lesson.png?" in lesson
+    assert picture.startswith("![")
+    page = runs["main"].data.tags["mlflow.note.content"]
+    assert page.startswith(start)
+    assert lesson in page and stage_table in page
 
 
 def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):

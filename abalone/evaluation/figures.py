@@ -1,4 +1,4 @@
-"""Figures of training curves, predictions, scores and explanations.
+"""Figures of training curves, predictions and explanations.
 
 Each function takes numbers and returns a matplotlib ``Figure``. Nothing is saved, and pyplot's global state stays
 untouched.
@@ -22,6 +22,13 @@ GREEN = "#009E73"
 RED = "#D55E00"
 GREY = "#999999"
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+# Limits of the y-axis of a curve, as shares of the baseline's loss, RMSE or share of errors.
+CURVE_SHARES = {
+    ("classification", "loss"): (0.58, 0.82),
+    ("classification", "accuracy"): (0.36, 0.66),
+    ("regression", "loss"): (0.55, 0.75),
+    ("regression", "rmse"): (0.74, 0.87),
+}
 FILE_UNIT = 200  # lengths and weights of the data file are in mm / 200 and g / 200
 
 
@@ -61,8 +68,10 @@ def metric_label(name: str) -> str:
     return metric.label
 
 
-def training_curves(metrics: Mapping[str, Sequence[float]], best_epoch: int, title: str) -> Figure:
-    """Loss, and accuracy or RMSE, of the three splits by epoch.
+def training_curves(
+    metrics: Mapping[str, Sequence[float]], best_epoch: int, baseline: Mapping[str, float], title: str
+) -> Figure:
+    """Loss, and accuracy or RMSE, of the three splits by epoch, on axes that runs on the same data share.
 
     Parameters
     ----------
@@ -70,21 +79,45 @@ def training_curves(metrics: Mapping[str, Sequence[float]], best_epoch: int, tit
         ``loss/train``, ``accuracy/val``, ...; one value per epoch.
     best_epoch : int
         Epoch to mark, from 1.
+    baseline : mapping of name to value
+        ``baseline/test_log_loss``, ...: the test scores of the constant prediction.
     title : str
     """
     if "accuracy/val" in metrics:
-        score = "accuracy"
-        loss_label = "loss (nats)"
+        errors = {"loss": baseline["baseline/test_log_loss"], "accuracy": 1 - baseline["baseline/test_accuracy"]}
+        labels = {"loss": "loss (nats)", "accuracy": metric_label("accuracy")}
     else:
-        score = "rmse"
-        loss_label = "loss (rings²)"
+        rmse = baseline["baseline/test_rmse"]
+        errors = {"loss": rmse**2, "rmse": rmse}
+        labels = {"loss": "loss (rings²)", "rmse": metric_label("rmse")}
     figure, axes = new_figure(f"{title}: lowest validation loss at epoch {best_epoch}", columns=2, width=9)
-    for axis, name, label in zip(axes, ("loss", score), (loss_label, metric_label(score))):
+    for axis, (name, label) in zip(axes, labels.items()):
         _plot_splits(axis, metrics, name)
         axis.axvline(best_epoch, color=RED, linestyle="--", linewidth=1, label="best epoch")
         axis.set(xlabel="epoch", ylabel=label)
-        axis.legend()
+        _share_scale(axis, metrics, name, errors)
+    legend_below(figure, axes[0])
     return figure
+
+
+def _share_scale(axis: Axes, metrics: Mapping[str, Sequence[float]], name: str, errors: Mapping[str, float]) -> None:
+    """Set limits of the y-axis that depend on the data alone, and widen them where a curve leaves them."""
+    # A baseline depends on the data and the split, not on the stage. So limits at fixed shares of its error are the
+    # same in every run on the same rows, without a look at the other runs. The shares hold the curves of the guide's
+    # stages with a margin; an accuracy counts as 1 - the share of errors.
+    task = "regression" if "rmse" in errors else "classification"
+    low, high = (share * errors[name] for share in CURVE_SHARES[task, name])
+    if name == "accuracy":
+        low, high = 1 - high, 1 - low
+    values = np.concatenate([metrics.get(f"{name}/{part}", ()) for part in SPLIT_COLOURS])
+    margin = 0.03 * (high - low)
+    axis.set_ylim(min(low, values.min() - margin), max(high, values.max() + margin))
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int = 4) -> None:
+    """Add the legend of a panel below all panels, where it covers no curve."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
 
 
 def loss_curves(metrics: Mapping[str, Sequence[float]], title: str) -> Figure:
@@ -99,7 +132,7 @@ def loss_curves(metrics: Mapping[str, Sequence[float]], title: str) -> Figure:
     figure, (axis,) = new_figure(title)
     _plot_splits(axis, metrics, "loss")
     axis.set(xlabel="epoch", ylabel="loss (nats, summed over the thresholds)")
-    axis.legend()
+    legend_below(figure, axis)
     return figure
 
 
@@ -129,13 +162,13 @@ def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     false_positive_rate = float(predicted_old[old == 0].mean())
     true_positive_rate = float(predicted_old[old == 1].mean())
     area = metrics.roc_auc_score(old, probability)
-    figure, (axis,) = new_figure(f"{title}: area under the ROC curve {area:.3f} (test)", width=5, height=5)
+    figure, (axis,) = new_figure(f"{title}: area under the ROC curve {area:.3f} (test)", width=5, height=5.6)
     axis.plot(false_positive_rates, true_positive_rates, color=BLUE, label=f"probabilities, AUC {area:.3f}")
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance, AUC 0.500")
     label = f"threshold 0.5: FPR {false_positive_rate:.2f}, TPR {true_positive_rate:.2f}"
     axis.plot(false_positive_rate, true_positive_rate, "o", color="red", label=label, gid="threshold")
     axis.set(xlabel="false positive rate (Young called Old)", ylabel="true positive rate (Old called Old)")
-    axis.legend(loc="lower right")
+    legend_below(figure, axis, columns=1)
     return figure
 
 
@@ -182,7 +215,7 @@ def predicted_actual(rings: np.ndarray, predicted: np.ndarray, title: str) -> Fi
     ends = [min(rings.min(), predicted.min()), max(rings.max(), predicted.max())]
     axis.plot(ends, ends, color=RED, linestyle="--", label="predicted = counted")
     axis.set(xlabel="counted rings", ylabel="predicted rings")
-    axis.legend()
+    legend_below(figure, axis)
     return figure
 
 
@@ -208,32 +241,6 @@ def residuals(rings: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def comparison(rows: Sequence[Mapping]) -> Figure:
-    """Stages side by side: test accuracy of classifiers, test RMSE of regressors, each with its baseline.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        The name ``stage`` and the final metrics of each training. A stage of both tasks may have two rows; it has
-        one bar in each panel.
-    """
-    names = [name for name in ("accuracy", "rmse") if any(f"test/{name}" in row for row in rows)]
-    figure, axes = new_figure("Stages on the test half", columns=len(names), width=11)
-    for axis, name in zip(axes, names):
-        by_stage = {row["stage"]: row for row in rows if f"test/{name}" in row}
-        values = [row[f"test/{name}"] for row in by_stage.values()]
-        bars = axis.bar(list(by_stage), values, color=BLUE, width=0.6)
-        axis.bar_label(bars, fmt="%.3f")
-        first = next(iter(by_stage.values()))  # the baseline is the same for all stages
-        line = axis.axhline(first[f"baseline/test_{name}"], color=RED, linestyle="--", label="baseline")
-        better = "higher" if METRICS[name].greater_is_better else "lower"
-        axis.set_ylabel(f"{metric_label(name)}, {better} is better")
-        axis.tick_params(axis="x", labelrotation=20)
-        axis.margins(y=0.15)
-    figure.legend(handles=[line], loc="outside upper right")
-    return figure
-
-
 def reliability_diagram(bins: Mapping[str, np.ndarray], title: str) -> Figure:
     """Share of Old against predicted probability of Old.
 
@@ -252,7 +259,7 @@ def reliability_diagram(bins: Mapping[str, np.ndarray], title: str) -> Figure:
         colour = SPLIT_COLOURS[part]
         axis.errorbar(probability, share, yerr=error, fmt="o-", color=colour, capsize=3, label=part)
     axis.set(xlabel="probability of Old", ylabel="share of Old (bars: 1.96 standard errors)", xlim=(0, 1), ylim=(0, 1))
-    axis.legend(loc="upper left")
+    legend_below(figure, axis)
     return figure
 
 

@@ -1,7 +1,8 @@
-"""Predictions of a model, their scores, the scores of a constant baseline, and a paired comparison of two models."""
+"""Predictions of a model, their scores, the scores of a constant baseline, and the noise of a comparison."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PREDICTED_AT_ONCE = 65_536
+NORMAL_95 = 1.96  # half width of the 95 % interval of a normal distribution, in standard deviations
 
 
 def predict(model: nn.Module, x: Tensor, rows_at_once: int = PREDICTED_AT_ONCE) -> np.ndarray:
@@ -109,6 +111,21 @@ def baseline(task: str, rings_train: np.ndarray, rings: np.ndarray) -> dict[str,
     """
     constant = is_old(rings_train).mean() if task == "classification" else rings_train.mean()
     return scores(task, rings, np.full(len(rings), float(constant)))
+
+
+def accuracy_interval(accuracy: float, rows: int) -> tuple[float, float]:
+    """95 % interval of an accuracy that was measured on ``rows`` rows, by the normal approximation of the binomial."""
+    half_width = NORMAL_95 * math.sqrt(accuracy * (1 - accuracy) / rows)
+    return accuracy - half_width, accuracy + half_width
+
+
+def noise_of_difference(accuracy_a: float, accuracy_b: float, rows: int) -> float:
+    """Half width of the 95 % interval of the difference of two accuracies on ``rows`` rows each.
+
+    The errors are taken as independent. Two models that err on the same rows differ by less.
+    """
+    variance = (accuracy_a * (1 - accuracy_a) + accuracy_b * (1 - accuracy_b)) / rows
+    return NORMAL_95 * math.sqrt(variance)
 
 
 def paired_bootstrap(

@@ -20,6 +20,7 @@ from abalone.evaluation.overfitting import OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import baseline, scores
 from abalone.model.columns import CLASS_LABELS
 from abalone.settings import STAGES, Settings, Stage
+from abalone.stages.experiment_map import describe_new_experiment
 from abalone.tracking.flavor import log_model
 from abalone.tracking.run_logging import Scores, environment_tags, log_dataset, log_files, log_stage
 from abalone.tracking.runs import EXPERIMENT_NAME, RunOptions, tracked_run
@@ -42,6 +43,10 @@ class Result:
     run_id : str
     error : str
         Message of the error, if the stage failed.
+    curves : mapping of name to values
+        One value per epoch.
+    test_rows : int
+        Number of test rows.
     """
 
     stage: str
@@ -50,6 +55,8 @@ class Result:
     metrics: Mapping[str, float] = field(default_factory=dict)
     run_id: str = ""
     error: str = ""
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    test_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,8 @@ def record_training(
 ) -> None:
     """Write a training into its run: parameters, curves, final metrics, files, data set, tags and page.
 
+    An experiment that has no description yet gets one.
+
     Parameters
     ----------
     run_id : str
@@ -194,6 +203,7 @@ def record_training(
     tags |= environment_tags()
     final = _final_scores(training, model_ids)
     log_stage(run_id, params=params, curves=training.curves, final=final, tags=tags)
+    describe_new_experiment(run_id)
 
 
 def _final_scores(training: Training, model_ids: Mapping[str, str]) -> list[Scores]:

@@ -25,8 +25,17 @@ from abalone.evaluation.explanations import partial_dependence, permutation_impo
 from abalone.evaluation.figures import importance_bars, loss_curves, partial_dependence_curves, reliability_diagram
 from abalone.evaluation.scores import scores
 from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
-from abalone.settings import METRICS, MODEL_KINDS, PREDICTION_COLUMNS, RINGS, SELECTION, TASKS, RingsSettings
-from abalone.stages.pages import rings_page
+from abalone.settings import (
+    METRICS,
+    MODEL_KINDS,
+    PREDICTION_COLUMNS,
+    RINGS,
+    SELECTION,
+    TASKS,
+    RingsSettings,
+    load_settings,
+)
+from abalone.stages.earlier_runs import EarlierRun, find_earlier
 from abalone.stages.recorder import (
     Result,
     TrainedModel,
@@ -37,10 +46,12 @@ from abalone.stages.recorder import (
     record_training,
     training_run,
 )
-from abalone.tracking.runs import RunOptions
+from abalone.stages.rings_page import RingsFacts, rings_page
+from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.training.ring_ensemble import answers, fit_rings
 
 STAGE = "rings"
+COMPARED_STAGES = ("encode", "regress")  # of the guide, one for each task
 NETWORKS = {"classification": RingClassifier, "regression": RingRegressor}
 
 Answers = Mapping[str, np.ndarray]  # by column of the prediction tables
@@ -88,16 +99,35 @@ def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Re
         figures |= _explanation_figures(validated, logged, data)
 
         model_ids = log_models(training)
-        uris = {task: f"models:/{model_id}" for task, model_id in model_ids.items()}
-        page = rings_page(settings, training.metrics, uris)
-        record_training(run_id, training, model_ids, figures, page)
+        facts = RingsFacts(
+            settings=settings,
+            metrics=training.metrics,
+            test_rows=len(split.test),
+            experiment_id=experiment_id_of(run_id),
+            run_id=run_id,
+            model_ids=model_ids,
+            compared=_find_guide_runs(run_id, settings, split.fingerprint),
+        )
+        record_training(run_id, training, model_ids, figures, rings_page(facts))
     return Result(
         stage=STAGE,
         task=both_tasks,
         seconds=time.perf_counter() - began,
         metrics=training.metrics,
         run_id=run_id,
+        test_rows=len(split.test),
     )
+
+
+def _find_guide_runs(run_id: str, settings: RingsSettings, fingerprint: str) -> list[EarlierRun]:
+    """The newest runs of the guide's stages for both tasks, on the same split and with their own default settings."""
+    found = []
+    for stage in COMPARED_STAGES:
+        theirs = load_settings(stage, {"seed": settings.seed})
+        earlier = find_earlier(run_id, stage, theirs, fingerprint)
+        if earlier:
+            found.append(earlier)
+    return found
 
 
 def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, fitted: np.ndarray) -> dict[str, float]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import replace
 
-from abalone.data.loading import load_data
+from abalone.data.loading import LoadedData, load_data
 from abalone.evaluation.figures import training_curves
 from abalone.evaluation.scores import predict
-from abalone.settings import PREDICTION_COLUMNS, STAGES, TUNED, BadValue, StageSettings
-from abalone.stages.pages import RESULTS_HEADER, result_rows, stage_page
+from abalone.settings import PREDICTION_COLUMNS, STAGES, TUNED, StageSettings, load_settings
+from abalone.stages.earlier_runs import find_compared
 from abalone.stages.recorder import (
     Result,
     TrainedModel,
@@ -22,8 +21,11 @@ from abalone.stages.recorder import (
     record_training,
     training_run,
 )
+from abalone.stages.results_table import RESULTS_HEADER, result_rows
+from abalone.stages.stage_page import StageFacts, stage_page
 from abalone.tracking.markdown import markdown_table
-from abalone.tracking.runs import RunOptions, find_stage, how_to_browse
+from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse
+from abalone.tracking.seed_findings import find_seed_findings
 from abalone.training.fit import fit
 
 
@@ -73,14 +75,31 @@ def run_stage(
             epochs={"best_epoch": history.best_epoch, "reported_epoch": history.reported_epoch},
             models={task: trained},
         )
-        figures = {"curves.png": training_curves(history.metrics, history.best_epoch, stage)}
+        figures = {"curves.png": training_curves(history.metrics, history.best_epoch, scores, stage)}
         figures |= prediction_figures(task, data.rings[data.split.test], predicted["test"][column], stage)
 
         model_ids = log_models(training)
-        previous = _find_previous(run_id, stage, base, settings, data.split.fingerprint)
-        page = stage_page(stage, settings, training.metrics, f"models:/{model_ids[task]}", previous)
-        record_training(run_id, training, model_ids, figures, page)
-    return Result(stage=name, task=task, seconds=time.perf_counter() - began, metrics=training.metrics, run_id=run_id)
+        facts = StageFacts(
+            stage=stage,
+            settings=settings,
+            metrics=training.metrics,
+            test_rows=len(data.split.test),
+            experiment_id=experiment_id_of(run_id),
+            run_id=run_id,
+            model_id=model_ids[task],
+            compared=find_compared(run_id, stage, base, settings, data.split.fingerprint),
+            seeds=_seeds_sentence(run_id, stage, settings, data),
+        )
+        record_training(run_id, training, model_ids, figures, stage_page(facts))
+    return Result(
+        stage=name,
+        task=task,
+        seconds=time.perf_counter() - began,
+        metrics=training.metrics,
+        run_id=run_id,
+        curves=history.metrics,
+        test_rows=len(data.split.test),
+    )
 
 
 def show_result(result: Result, say: Callable[[str], None]) -> None:
@@ -89,41 +108,12 @@ def show_result(result: Result, say: Callable[[str], None]) -> None:
     say(f"{table}\n\n{how_to_browse(result.run_id)}")
 
 
-def _find_previous(
-    run_id: str, stage: str, base: str | None, settings: StageSettings, fingerprint: str
-) -> tuple[str, Mapping[str, float]] | None:
-    """Run id and metrics of the stage before, if there is a run of it that can be compared with this one.
-
-    It must be of the same task and split, and differ only in the keys that this stage teaches. The winner of a study
-    is compared with the study's base stage, whatever the settings.
-    """
-    before = base or _stage_before(stage)
-    if before is None:
-        return None
-    may_differ = {"data", "device"}
-    if base:
-        may_differ |= {spec.name for spec in fields(StageSettings)}
-    else:
-        may_differ |= set(STAGES[stage].taught)
-    for run in find_stage(run_id, before, fingerprint):
-        with suppress(BadValue):  # a run of another version, whose settings had other keys
-            theirs = StageSettings.from_mapping(run.data.params)
-            if theirs.task == settings.task and _are_alike(theirs, settings, may_differ):
-                return run.info.run_id, run.data.metrics
-    return None
-
-
-def _stage_before(stage: str) -> str | None:
-    names = list(STAGES)
-    place = names.index(stage)
-    if place == 0:
-        return None
-    return names[place - 1]
-
-
-def _are_alike(a: StageSettings, b: StageSettings, may_differ: set[str]) -> bool:
-    """Whether two settings are equal in every key outside ``may_differ``."""
-    for spec in fields(StageSettings):
-        if spec.name not in may_differ and getattr(a, spec.name) != getattr(b, spec.name):
-            return False
-    return True
+def _seeds_sentence(run_id: str, stage: str, settings: StageSettings, data: LoadedData) -> str:
+    """What the newest report says about a stage; "" for settings that are not those of the report."""
+    if stage not in STAGES:
+        return ""
+    reported = load_settings(stage, {"epochs": settings.epochs, "data": settings.data, "device": settings.device})
+    if replace(settings, seed=reported.seed) != reported:
+        return ""
+    found = find_seed_findings(run_id, data.dataset.sha256[:12], settings.epochs)
+    return found.about(stage) if found else ""

@@ -44,6 +44,11 @@ def version_path(name: str, version: int | str) -> str:
     return f"#/models/{name}/versions/{version}?{MODE}"
 
 
+def artifact_picture(text: str, run_id: str, file: str) -> str:
+    """A picture among a run's artifacts as Markdown, from the address at which the UI's own server has it."""
+    return f"![{text}](get-artifact?path={file}&run_uuid={run_id})"
+
+
 def link(text: str, path: str) -> str:
     """A Markdown link."""
     return f"[{text}]({path})"

@@ -215,6 +215,12 @@ def describe_experiment(run_id: str, text: str) -> None:
     client.set_experiment_tag(client.get_run(run_id).info.experiment_id, DESCRIPTION_TAG, text)
 
 
+def experiment_description(run_id: str) -> str:
+    """Get the description of the experiment that a run belongs to; "" if it has none."""
+    client = MlflowClient()
+    return client.get_experiment(client.get_run(run_id).info.experiment_id).tags.get(DESCRIPTION_TAG, "")
+
+
 def add_note(run_id: str, text: str) -> None:
     """Append a paragraph to the description of a run."""
     description = MlflowClient().get_run(run_id).data.tags.get(DESCRIPTION_TAG, "")

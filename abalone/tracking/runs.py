@@ -114,6 +114,11 @@ def _has_generated_name(run_id: str) -> bool:
     return len(words) == 3 and words[0] in _GENERATOR_PREDICATES and words[1] in _GENERATOR_NOUNS
 
 
+def experiment_id_of(run_id: str) -> str:
+    """Get the id of the experiment that a run belongs to."""
+    return MlflowClient().get_run(run_id).info.experiment_id
+
+
 def find_stage(run_id: str, stage: str, split: str) -> list[Run]:
     """Find earlier runs of a stage on the same split.
 
@@ -131,10 +136,9 @@ def find_stage(run_id: str, stage: str, split: str) -> list[Run]:
     list of Run
         The newest 20 finished runs, the newest first.
     """
-    client = MlflowClient()
-    experiment_id = client.get_run(run_id).info.experiment_id
+    experiment_id = experiment_id_of(run_id)
     query = f"tags.stage = '{stage}' and tags.split = '{split}' and attributes.status = 'FINISHED'"
-    return client.search_runs([experiment_id], query, max_results=20, order_by=["attributes.start_time DESC"])
+    return MlflowClient().search_runs([experiment_id], query, max_results=20, order_by=["attributes.start_time DESC"])
 
 
 def how_to_browse(run_id: str) -> str:
@@ -150,7 +154,7 @@ def how_to_browse(run_id: str) -> str:
     str
         The command that opens the UI on the current store, unless that is a server, and the addresses there.
     """
-    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
+    experiment_id = experiment_id_of(run_id)
     lines = ["Browse:"]
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):

@@ -134,4 +134,4 @@ def listens(port: int) -> bool:
 def test_links_and_pictures_of_the_readme_exist():
     targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert targets and all((ROOT / target).exists() for target in targets), targets
-    assert (ROOT / "docs" / "run.png").stat().st_size < 300_000
+    assert (ROOT / "docs" / "lesson.png").stat().st_size < 300_000

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from figure_parts import legend_texts, lines_by_label
+from figure_parts import figure_legend_texts, lines_by_label
 from helpers import ROOT
 from matplotlib.figure import Figure
 
 from abalone.evaluation.figures import (
-    comparison,
     confusion_matrix,
     importance_bars,
     loss_curves,
@@ -32,11 +31,7 @@ PROBABILITY = np.array([0.1, 0.2, 0.3, 0.7, 0.25, 0.5, 0.6, 0.8, 0.9, 0.95])  # 
 RINGS = np.array([5, 8, 10, 15])
 PREDICTED = np.array([6.0, 8.0, 9.0, 19.0])
 SPLITS = ("train", "val", "test")
-STAGES = [
-    {"stage": "classify", "task": "classification", "test/accuracy": 0.7456, "baseline/test_accuracy": 0.502},
-    {"stage": "encode", "task": "classification", "test/accuracy": 0.75, "baseline/test_accuracy": 0.502},
-    {"stage": "regress", "task": "regression", "test/rmse": 2.512, "baseline/test_rmse": 3.2},
-]
+BASELINE = {"baseline/test_log_loss": 0.7, "baseline/test_accuracy": 0.5, "baseline/test_rmse": 3.0}
 
 
 def curves(score: str) -> dict[str, list[float]]:
@@ -46,13 +41,12 @@ def curves(score: str) -> dict[str, list[float]]:
 
 
 FIGURES = {
-    "accuracy curves": lambda: training_curves(curves("accuracy"), 2, "classify"),
-    "rmse curves": lambda: training_curves(curves("rmse"), 2, "regress"),
+    "accuracy curves": lambda: training_curves(curves("accuracy"), 2, BASELINE, "classify"),
+    "rmse curves": lambda: training_curves(curves("rmse"), 2, BASELINE, "regress"),
     "roc": lambda: roc_curve(OLD, PROBABILITY, "classify"),
     "confusion": lambda: confusion_matrix(OLD, PROBABILITY, "classify"),
     "predicted": lambda: predicted_actual(RINGS, PREDICTED, "regress"),
     "residuals": lambda: residuals(RINGS, PREDICTED, "regress"),
-    "comparison": lambda: comparison(STAGES),
     "loss": lambda: loss_curves({"loss/train": [3.0, 2.0], "loss/val": [3.1, 2.5]}, "rings"),
     "reliability": lambda: reliability_diagram({"test": np.array([[0.1, 0.2, 9], [0.9, 0.8, 9]])}, "rings"),
 }
@@ -96,18 +90,41 @@ def test_labels_of_metrics_have_their_units():
 @pytest.mark.parametrize("score, label", [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")])
 def test_training_curves_show_three_splits_and_the_best_epoch(score, label):
     metrics = curves(score)
-    figure = training_curves(metrics, 2, "classify")
+    figure = training_curves(metrics, 2, BASELINE, "classify")
     assert "epoch 2" in figure.get_suptitle()
     assert figure.axes[0].get_ylabel().startswith("loss (")
     assert figure.axes[1].get_ylabel() == label
+    assert figure_legend_texts(figure) == [*SPLITS, "best epoch"]
     for axis, name in zip(figure.axes, ("loss", score)):
-        assert legend_texts(axis) == [*SPLITS, "best epoch"]
         drawn = lines_by_label(axis)
         for part in SPLITS:
             assert drawn[part].get_xdata().tolist() == [1, 2, 3]
             assert drawn[part].get_ydata().tolist() == metrics[f"{name}/{part}"]
         assert list(drawn["best epoch"].get_xdata()) == [2, 2]
         assert len({drawn[part].get_color() for part in SPLITS}) == 3
+
+
+def near(loss: float, score: str, value: float) -> dict[str, list[float]]:
+    """Curves of two epochs that stay near two values."""
+    return {f"{name}/{part}": [v, v + 0.001] for name, v in (("loss", loss), (score, value)) for part in SPLITS}
+
+
+@pytest.mark.parametrize(
+    "score, first, second", [("accuracy", (0.5, 0.74), (0.45, 0.78)), ("rmse", (6, 2.5), (5.9, 2.4))]
+)
+def test_curves_of_different_runs_on_the_same_data_share_their_scales(score, first, second):
+    figures = [training_curves(near(loss, score, value), 1, BASELINE, "x") for loss, value in (first, second)]
+    for axes in zip(*(figure.axes for figure in figures), strict=True):
+        assert len({axis.get_ylim() for axis in axes}) == 1
+    inside = figures[0].axes[1].get_ylim()
+    assert inside[0] < min(first[1], second[1]) and max(first[1], second[1]) < inside[1]
+
+
+def test_a_scale_widens_for_a_curve_that_leaves_it():
+    usual = training_curves(near(0.5, "accuracy", 0.74), 1, BASELINE, "x").axes[0].get_ylim()
+    wide = training_curves(near(1.5, "accuracy", 0.74), 1, BASELINE, "x").axes[0].get_ylim()
+    assert wide[0] == usual[0]
+    assert usual[1] < 1.5 < wide[1]
 
 
 def test_the_roc_curve_states_its_area_and_has_a_red_point_at_the_threshold_one_half():
@@ -117,9 +134,9 @@ def test_the_roc_curve_states_its_area_and_has_a_red_point_at_the_threshold_one_
     assert point.get_color() == "red"
     assert point.get_marker() == "o"
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((1 / 4, 5 / 6))
-    assert "threshold 0.5: FPR 0.25, TPR 0.83" in legend_texts(axis)
+    assert "threshold 0.5: FPR 0.25, TPR 0.83" in figure_legend_texts(figure)
     # Of 24 pairs (old, young), 20 are in order.
-    assert "probabilities, AUC 0.833" in legend_texts(axis)
+    assert "probabilities, AUC 0.833" in figure_legend_texts(figure)
     assert "0.833" in figure.get_suptitle()
 
 
@@ -163,36 +180,14 @@ def test_residuals_are_predicted_minus_counted():
     assert "+1.00" in figure.get_suptitle()
 
 
-def test_comparison_has_a_panel_per_task_with_its_baseline():
-    classifiers, regressors = comparison(STAGES).axes
-    assert [bar.get_height() for bar in classifiers.patches] == [0.7456, 0.75]
-    assert [bar.get_height() for bar in regressors.patches] == [2.512]
-    assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750"]
-    assert list(lines_by_label(classifiers)["baseline"].get_ydata()) == [0.502, 0.502]
-    assert list(lines_by_label(regressors)["baseline"].get_ydata()) == [3.2, 3.2]
-    assert classifiers.get_ylabel() == "accuracy, higher is better"
-    assert regressors.get_ylabel() == "RMSE (rings), lower is better"
+WITH_LEGENDS = [name for name in FIGURES if name not in ("confusion", "residuals")]
 
 
-def test_comparison_of_one_task_has_one_panel():
-    assert len(comparison(STAGES[:2]).axes) == 1
-
-
-def test_a_stage_of_both_tasks_has_one_bar_in_each_panel_of_the_comparison():
-    both = {**STAGES[0], **STAGES[2], "stage": "rings", "test/accuracy": 0.8, "test/rmse": 2.05}
-    rows = [*STAGES, {**both, "task": "classification"}, {**both, "task": "regression"}]
-    classifiers, regressors = comparison(rows).axes
-    assert [text.get_text() for text in classifiers.texts] == ["0.746", "0.750", "0.800"]
-    assert [text.get_text() for text in regressors.texts] == ["2.512", "2.050"]
-    assert len(classifiers.patches) == 3
-    assert len(regressors.patches) == 2
-
-
-def test_the_legend_of_the_comparison_covers_no_bars():
-    figure = comparison(STAGES)
+@pytest.mark.parametrize("name", WITH_LEGENDS)
+def test_a_legend_covers_no_panel(name):
+    figure = FIGURES[name]()
     figure.draw_without_rendering()
     [legend] = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["baseline"]
     for axis in figure.axes:
         assert axis.get_legend() is None
         assert not axis.get_window_extent().overlaps(legend.get_window_extent())
@@ -222,6 +217,7 @@ def test_partial_dependence_has_a_panel_per_measurement_on_one_scale():
 
 def test_a_reliability_diagram_has_the_diagonal_and_a_curve_per_split():
     bins = np.array([[0.1, 0.2, 9], [0.9, 0.8, 9]])
-    [axis] = reliability_diagram({"val": bins, "test": bins}, "rings").axes
-    assert set(legend_texts(axis)) == {"perfect", "val", "test"}
+    figure = reliability_diagram({"val": bins, "test": bins}, "rings")
+    [axis] = figure.axes
+    assert set(figure_legend_texts(figure)) == {"perfect", "val", "test"}
     assert axis.get_xlim() == axis.get_ylim() == (0, 1)

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from abalone.evaluation.scores import PREDICTED_AT_ONCE, baseline, paired_bootstrap, predict, scores
+from abalone.evaluation.scores import (
+    PREDICTED_AT_ONCE,
+    accuracy_interval,
+    baseline,
+    noise_of_difference,
+    paired_bootstrap,
+    predict,
+    scores,
+)
 from abalone.settings import METRICS, SELECTION, UserError
 
 RINGS = np.array([9, 10, 12, 29])  # one young, three old
@@ -158,3 +166,11 @@ def test_the_bootstrap_interval_is_as_wide_as_theory_says():
 
 def test_the_bootstrap_of_certain_but_wrong_probabilities_is_finite():
     assert np.isfinite(paired_bootstrap("classification", RINGS, np.zeros(4), np.ones(4))).all()
+
+
+def test_the_noise_of_an_accuracy_is_that_of_a_binomial_share():
+    low, high = accuracy_interval(0.75, 2089)
+    simulated = np.random.default_rng(0).binomial(2089, 0.75, 20_000) / 2089
+    assert [low, high] == pytest.approx(np.percentile(simulated, [2.5, 97.5]), abs=1e-3)
+    # The errors of two independent models add up to sqrt(2) times that of one.
+    assert noise_of_difference(0.75, 0.75, 2089) == pytest.approx(sqrt(2) * (high - low) / 2)

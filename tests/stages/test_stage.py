@@ -18,7 +18,8 @@ from mlflow.tracking import MlflowClient
 
 from abalone.data.reading import SHIPPED_FILE, read
 from abalone.data.splitting import split
-from abalone.settings import STAGES, load_settings, read_toml
+from abalone.settings import load_settings, read_toml
+from abalone.stages.lessons import LESSONS
 from abalone.stages.stage import run_stage
 from abalone.tracking.processes import process_tags
 from abalone.training.history import SPLITS, TrainingDiverged
@@ -116,7 +117,7 @@ def test_a_run_holds_figures_tables_and_the_command_that_repeats_it(store):
     assert "-P epochs=3" in command
     table = json.loads(text(run_id, "predictions/test.json"))
     assert len(table["data"]) == 2089
-    assert table["columns"][:3] == ["row", "Rings", "probability_old"]
+    assert table["columns"][:6] == ["row", "predicted_label", "true_label", "correct", "Rings", "probability_old"]
     shown = {item["path"] for item in json.loads(kept.data.tags["mlflow.loggedArtifacts"])}
     assert "predictions/test.json" in shown, "the UI shows the tables that this tag names"
     assert artifacts(run("regress").info.run_id) >= {"curves.png", "predicted_actual.png", "residuals.png"}
@@ -125,7 +126,7 @@ def test_a_run_holds_figures_tables_and_the_command_that_repeats_it(store):
 def test_a_page_compares_the_run_with_the_baseline_and_the_stage_before(store):
     first = run("classify")
     second = run("deepen")
-    assert STAGES["deepen"].teaches in page(second)
+    assert page(second).startswith(f"**{LESSONS['deepen'].question}**")
     assert "baseline" in page(second)
     assert first.info.run_id in page(second)
     assert f"{first.data.metrics['test/accuracy']:.4f}" in page(second)
@@ -141,7 +142,15 @@ def test_the_stage_before_is_a_run_whose_settings_differ_only_in_what_is_taught(
     assert same.info.run_id in shown
     assert other.info.run_id not in shown
     assert newer.info.run_id not in shown
-    assert "stage before" not in page(run("deepen", epochs=3))
+    assert "[classify]" not in page(run("deepen", epochs=3))
+
+
+def test_dropout_is_compared_with_both_other_stages_about_overfitting(store):
+    encode = run("encode", epochs=6)
+    regularize = run("regularize", epochs=6)
+    shown = page(run("dropout", epochs=6))
+    first = shown.split("\n\n")[0]
+    assert first.index(regularize.info.run_id) < first.index(encode.info.run_id)
 
 
 def count_calls(monkeypatch, owner: type, name: str, calls: list) -> None:

@@ -1,0 +1,121 @@
+"""The page of a run of ``rings``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from abalone.evaluation.calibration import reliability_text
+from abalone.settings import TASKS, RingsSettings
+from abalone.stages.earlier_runs import EarlierRun
+from abalone.stages.page_parts import (
+    PAGE_METRICS,
+    compare_accuracy,
+    links_to_figures,
+    links_to_views,
+    loading_part,
+    score_table,
+)
+from abalone.tracking.addresses import link, run_path
+from abalone.tracking.markdown import format_score
+
+QUESTION = "What do all ten features, and a prediction of the whole distribution of rings, add to the guide's networks?"
+
+
+@dataclass(frozen=True)
+class RingsFacts:
+    """What the page of ``rings`` is written from.
+
+    Parameters
+    ----------
+    settings : RingsSettings
+    metrics : mapping
+        As those of ``StageFacts``, of both tasks.
+    test_rows : int
+        Number of test rows.
+    experiment_id, run_id : str
+    model_ids : mapping of task to id
+        The logged models.
+    compared : sequence of EarlierRun
+        Runs of the guide's stages to compare with.
+    """
+
+    settings: RingsSettings
+    metrics: Mapping[str, float]
+    test_rows: int
+    experiment_id: str
+    run_id: str
+    model_ids: Mapping[str, str]
+    compared: Sequence[EarlierRun] = ()
+
+
+def rings_page(facts: RingsFacts) -> str:
+    """The description of a run of ``rings``, in Markdown."""
+    paragraphs = [
+        _answer(facts),
+        _scores(facts.metrics),
+        _fits(facts),
+        reliability_text(facts.metrics),
+        _what_to_look_at(facts),
+        "**Next**: `tune` searches for better settings of the guide's networks; `promote` makes the best run champion.",
+        loading_part(facts.experiment_id, facts.model_ids),
+    ]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _answer(facts: RingsFacts) -> str:
+    sentences = [f"**{QUESTION}**"]
+    for name, label, unit in (("accuracy", "Test accuracy", ""), ("rmse", "test RMSE", " rings")):
+        score = facts.metrics[f"test/{name}"]
+        text = f"{label} {format_score(score)}{unit}"
+        for run in facts.compared:
+            before = run.metrics.get(f"test/{name}")
+            if before is None:
+                continue
+            text += f", against {format_score(before)} in {link(run.stage, run.path)}"
+            if name == "accuracy":
+                text += f": {compare_accuracy(score, before, facts.test_rows)}"
+        sentences.append(text)
+    question, accuracy, rmse = sentences
+    return (
+        f"{question} {accuracy}; {rmse}. One ensemble of {facts.settings.members} networks predicts the probability of "
+        "each number of rings, and so answers both questions; the guide does not go this far."
+    )
+
+
+def _scores(metrics: Mapping[str, float]) -> str:
+    columns = {}
+    for part, title in (("val", "validation"), ("test", "test")):
+        columns[title] = (metrics, f"{part}/")
+        columns[f"baseline, {title}"] = (metrics, f"baseline/{part}_")
+    names = [name for task in TASKS for name in PAGE_METRICS[task]]
+    return score_table(columns, names)
+
+
+def _fits(facts: RingsFacts) -> str:
+    if facts.settings.refit:
+        fits = (
+            "Validation scores, by which promotion decides, come from a fit on the training rows. The logged models "
+            "and the test scores come from a second fit, with the same settings, on training and validation rows."
+        )
+    else:
+        fits = "One fit on the training rows gave all scores and the logged models."
+    return (
+        f"{fits} Baselines are the majority class and the mean of the rows of each fit. The lowest validation loss was "
+        f"at epoch {facts.metrics['best_epoch']:.0f} of {facts.settings.epochs}; the last epoch is reported, because "
+        "the weights are an average over the steps."
+    )
+
+
+def _what_to_look_at(facts: RingsFacts) -> str:
+    def file(text: str, name: str) -> str:
+        return link(text, run_path(facts.experiment_id, facts.run_id, f"artifacts/{name}"))
+
+    figures = [figure for task in TASKS for figure in links_to_figures(task, facts.experiment_id, facts.run_id)]
+    return (
+        f"**Look at** {file('importance', 'importance.png')} (how much worse the predictions for the validation rows "
+        "become when a column is shuffled), "
+        f"{file('partial dependence', 'partial_dependence.png')} (how the predicted age changes with one measurement "
+        f"while the others stay), {file('reliability', 'reliability.png')}, {', '.join(figures)}; beside the other "
+        f"runs: {', '.join(links_to_views(TASKS, facts.experiment_id))}."
+    )
