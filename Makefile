@@ -42,7 +42,7 @@ clean: ## delete the environment and caches, never runs or models
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 mlflow.db: | $(VENV)/.installed
-	python -c 'from abalone.tracking.database import prepare_database; prepare_database()'
+	MLFLOW_LOGGING_LEVEL=WARNING python -c 'from abalone.tracking.database import prepare_database; prepare_database()'
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'

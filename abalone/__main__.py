@@ -1,6 +1,6 @@
 """``python -m abalone``."""
 
-from abalone.cli import main
+from abalone.cli.program import main
 
 if __name__ == "__main__":
     main()

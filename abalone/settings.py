@@ -10,11 +10,12 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from abalone.model.columns import FEATURES, MLP, RING_ENSEMBLE
+from abalone.setting_values import as_text, parse
 
 EXPERIMENTS_FOLDER = Path(__file__).resolve().parent.parent / "experiments"
 MODEL_KINDS = {"classification": "classifier", "regression": "regressor"}
@@ -144,7 +145,13 @@ class Settings:
         for key in known:
             if key not in values:
                 raise BadValue(key, "missing")
-        return cls(**{key: _parse(spec, values[key]) for key, spec in known.items()})
+        parsed = {}
+        for key, spec in known.items():
+            try:
+                parsed[key] = parse(spec, values[key])
+            except ValueError as error:
+                raise BadValue(key, str(error)) from None
+        return cls(**parsed)
 
     def as_text(self) -> dict[str, str]:
         """Every setting as the text that ``-P name=value`` accepts."""
@@ -251,98 +258,3 @@ def load_settings(stage: str, overrides: Mapping[str, Any] | None = None) -> Sta
         For an unknown key or a value out of range.
     """
     return settings_type(stage).from_mapping({**read_toml(stage), **(overrides or {})})
-
-
-def as_text(value: Any) -> str:
-    """A setting as one shell word, so ``Whole weight`` becomes ``Whole_weight``.
-
-    ``mlflow run`` quotes a parameter that is more than one word, and stores it together with the quotes.
-    """
-    if isinstance(value, list | tuple):
-        return ",".join(as_text(item) for item in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value in FEATURES:
-        return value.replace(" ", "_")
-    return str(value)
-
-
-def _parse(spec: Field, value: Any) -> Any:
-    """Convert a typed value or its text to the field's type, and check it against the field's bounds."""
-    try:
-        if spec.type.startswith("tuple"):  # annotations are postponed, so a field's type is its text
-            return _parse_items(spec, value)
-        parsed = _convert(spec.type, value)
-        _check(spec.metadata, parsed)
-        return parsed
-    except (TypeError, ValueError, OverflowError):
-        raise BadValue(spec.name, f"{as_text(value)!r} is not valid; expected {_expected(spec)}") from None
-
-
-def _parse_items(spec: Field, value: Any) -> tuple:
-    """The items of a sequence, or of text separated by commas; a column name must not repeat."""
-    items = value.strip("[]() ").split(",") if isinstance(value, str) else value
-    kind = "int" if "int" in spec.type else "column"
-    parsed = tuple(_convert(kind, item) for item in items)
-    if not parsed:
-        raise ValueError
-    if kind == "column" and len(set(parsed)) < len(parsed):
-        raise ValueError
-    for item in parsed:
-        _check(spec.metadata, item)
-    return parsed
-
-
-def _expected(spec: Field) -> str:
-    if spec.metadata["choices"] == FEATURES:
-        return f"{spec.metadata['expected']}, out of {as_text(FEATURES)}"
-    return spec.metadata["expected"]
-
-
-def _convert(kind: str, value: Any) -> Any:
-    if kind == "bool":
-        return _convert_bool(value)
-    if kind in ("int", "float"):
-        return _convert_number(kind, value)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError
-    if kind == "column":
-        return value.strip().replace("_", " ")
-    return value
-
-
-def _convert_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    known = {"true": True, "1": True, "false": False, "0": False}
-    text = str(value).lower()
-    if text not in known:
-        raise ValueError
-    return known[text]
-
-
-def _convert_number(kind: str, value: Any) -> int | float:
-    if isinstance(value, bool):
-        raise ValueError
-    number = float(value)
-    if kind == "float":
-        return number
-    if number != int(number):
-        raise ValueError
-    return int(number)
-
-
-def _check(limits: Mapping[str, Any], value: Any) -> None:
-    """Raise ``ValueError`` unless the value is within the limits of its field."""
-    if limits["choices"]:
-        accepted = value in limits["choices"]
-    elif isinstance(value, str | bool):
-        accepted = True
-    else:
-        low = limits["minimum"]
-        high = limits["maximum"]
-        is_above = value > low if limits["above"] else value >= low
-        is_below = value < high if limits["below"] else value <= high
-        accepted = math.isfinite(value) and is_above and is_below
-    if not accepted:
-        raise ValueError

@@ -1,11 +1,28 @@
-"""Usage errors of the command line, which are raised before anything is imported or written."""
+"""The command line: usage errors, which come before anything is imported or written, and what commands print."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
+from helpers import ROOT, environment
 
-from abalone.cli import cli
+from abalone.cli.output import print_object
+from abalone.cli.program import cli
+from abalone.cli.tables import fit_text
+from abalone.tracking.markdown import markdown_table
+
+WITH_OUTCOME = markdown_table(
+    ("run", "run id", "validation", "test (not used)", "split", "outcome"),
+    [
+        ("encode", "9e4de1b6", "0.5172", "0.5048", "2ba22190f44f", "**best**"),
+        ("tuned encode", "6822865d", "0.5103", "0.5141", "2ba22190f44f", "refused: not 5% better than the baseline"),
+    ],
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +35,7 @@ from abalone.cli import cli
         (["tune", "--search", "depht"], "--search"),
         (["promote", "--min-improvement", "-1"], "--min-improvement"),
         (["rollback"], "--task"),
+        (["status", "--json", "maybe"], "--json"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error_that_names_it_and_what_was_expected(own_folder, arguments, expected):
@@ -32,3 +50,122 @@ def test_underscores_do_for_hyphens_in_options():
     done = CliRunner().invoke(cli, ["classify", "--learning_rate", "7"])
     assert done.exit_code == 2
     assert "'--learning-rate'" in done.output
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of a table line by line, without its rule."""
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| -")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_table_that_fits_is_printed_as_it_is():
+    text = f"Before:\n\n{WITH_OUTCOME}\n\nafter, a line that may well be longer than the terminal is wide"
+    width = len(WITH_OUTCOME.splitlines()[0])
+    assert fit_text(text, width) == text
+    assert fit_text(text, width - 1) != text
+
+
+@pytest.mark.parametrize("width", range(30, 120))
+def test_a_table_fits_the_terminal_and_keeps_its_first_and_last_column(width):
+    fitted = fit_text(f"{WITH_OUTCOME}\n\nafter", width)
+    table, after = fitted.split("\n\n")
+    assert after == "after"
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert len(lines[0]) <= width
+    title, *rows = cells(table)
+    assert title[0] == "run" and title[-1] == "outcome"
+    assert " ".join(row[-1] for row in rows if row[-1]).endswith("refused: not 5% better than the baseline")
+
+
+def test_titles_wrap_before_cells_and_the_second_last_column_goes_first():
+    wide = fit_text(WITH_OUTCOME, len(WITH_OUTCOME.splitlines()[0]) - 4)
+    assert "Not shown" not in wide
+    assert "refused: not 5% better than the baseline |" in wide, "only the title `test (not used)` is wrapped"
+    assert fit_text(WITH_OUTCOME, 60).endswith("(Not shown in 60 columns: split.)")
+    assert "(Not shown in 45 columns: validation, test (not used), split.)" in fit_text(WITH_OUTCOME, 45)
+
+
+def test_a_word_is_broken_only_if_no_column_is_left_to_leave_out():
+    table = markdown_table(("path", "size"), [("/a/very/long/path/without/any/space/in/it/at/all.csv", "1")])
+    assert max(len(line) for line in fit_text(table, 30).splitlines()) <= 30
+    assert "".join(row[0] for row in cells(fit_text(table, 30))[1:]) == table.splitlines()[2].split()[1]
+
+
+def test_links_to_pages_of_the_ui_are_printed_as_their_text():
+    text = "[encode](#/experiments/1/runs/abc?workflowType=machine_learning), [guide](https://example.org)"
+    assert fit_text(text, 80) == "encode, [guide](https://example.org)"
+
+
+def test_status_prints_one_object_through_the_command_line(store):
+    done = CliRunner().invoke(cli, ["status", "--json", "--experiment-name", "mine"])
+    assert done.exit_code == 0 and done.stderr == ""
+    assert json.loads(done.stdout)["experiment"] is None
+    assert CliRunner().invoke(cli, ["status", "--json", "false"]).stdout.startswith("Nothing has been run yet")
+
+
+def test_json_has_null_for_what_is_no_number(capsys):
+    import numpy as np
+
+    print_object({"values": np.array([0.5, np.nan]), "best": float("inf"), "pair": (1, np.float64(2))})
+    assert json.loads(capsys.readouterr().out) == {"values": [0.5, None], "best": None, "pair": [1, 2.0]}
+
+
+def abalone(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run ``python -m abalone`` in the test's folder."""
+    env = {**environment(), "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run([sys.executable, "-m", "abalone", *arguments], capture_output=True, text=True, env=env)
+
+
+@pytest.mark.slow
+def test_json_is_all_that_stdout_holds_and_mlflow_is_silent_without_debug(own_folder):
+    """A fresh store, so that MLflow would report on its tables and on the experiment."""
+    trained = abalone("encode", "--epochs", "2")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""
+    assert trained.stdout.startswith("encode: training 2 epochs on 1,670 rows\n")
+
+    promoted = abalone("promote", "--task", "classification", "--json")
+    found = json.loads(promoted.stdout)
+    assert promoted.returncode == 0 and "### classification" in promoted.stderr
+    decision = found["decisions"]["classification"]
+    assert found["dry_run"] is False and decision["promotes"] and decision["version"] == 1
+    assert decision["best"]["name"] == "encode" == decision["candidates"][0]["name"]
+
+    failed = abalone("promote", "--json", "true", "--experiment-name", "new", "--debug")
+    assert failed.returncode == 1 and failed.stdout == ""
+    assert "no candidate for classification and regression" in failed.stderr
+    assert "Experiment with name 'new' does not exist" in failed.stderr, "a message of MLflow's"
+
+    reported = json.loads(abalone("report", "--seeds", "3", "--epochs", "2", "--json").stdout)
+    assert reported["seeds"] == 3
+    assert {"verdict", "full_verdict", "mean", "interval", "values"} <= set(reported["claims"][0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of POSIX")
+def test_a_training_shows_a_bar_on_a_terminal_and_the_table_fits_its_width(store):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
+    command = [sys.executable, "-m", "abalone", "classify", "--epochs", "3"]
+    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    except OSError:  # what Linux raises at the end of a pseudo-terminal
+        pass
+    os.close(master)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "classify:" in text and "0/3" in text, "the bar"
+    assert "training 3 epochs" not in text, "no line beside the bar"
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert table and max(len(line.rstrip()) for line in table) <= 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -16,21 +17,22 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 from helpers import ROOT
 
-from abalone.cli import cli
+from abalone.cli.program import cli
 from abalone.settings import STAGES, load_settings, read_toml, settings_type
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
 # A package imports only from those before it; packages separated by a comma do not import from each other.
 DIRECTION = (
-    "model < settings < data, tracking < training, evaluation"
-    " < stages, registry, claims < tuning < main < cli < __main__"
+    "model < setting_values < settings < data, tracking < training, evaluation"
+    " < stages, registry, claims < tuning < main, status < cli < __main__"
 )
 # The only packages that may import these libraries.
 USERS = {
-    "mlflow": {"model", "tracking", "registry", "tuning"},
+    "mlflow": {"model", "tracking", "registry", "tuning", "status"},
     "optuna": {"tuning"},
     "click": {"cli"},
     "matplotlib": {"evaluation", "claims", "tuning"},
@@ -157,11 +159,32 @@ def test_every_file_can_be_read_in_one_sitting(folder):
     assert not too_long
 
 
+def test_help_lists_every_command_once_the_stages_in_the_guides_order():
+    shown = [command.name for commands in cli.sections.values() for command in commands]
+    assert sorted(shown) == sorted(cli.commands) == sorted(ENTRY_POINTS)
+    assert shown[: len(STAGES)] == list(STAGES)
+    printed = CliRunner().invoke(cli, ["--help"]).output
+    listed = re.findall(r"^  ([a-z]+) {2,}\S", printed, re.M)
+    assert listed == shown
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_the_help_of_a_command_has_defaults_and_an_example_that_is_accepted(name):
+    command = cli.commands[name]
+    assert len(command.epilog) <= 78, "one line"
+    words = shlex.split(command.epilog)
+    assert words[:5] == ["Example:", "python", "-m", "abalone", name]
+    command.make_context(name, words[5:], parent=click.Context(cli))
+    for option in command.params:
+        says_default = option.required or option.is_flag or option.show_default or "[default: " in option.help
+        assert says_default, option.name
+
+
 def test_help_answers_without_the_heavy_libraries():
     heavy = ("torch", "mlflow", "pandas", "sklearn", "matplotlib", "optuna", "numpy")
     code = f"""
 import sys
-from abalone.cli import cli
+from abalone.cli.program import cli
 for arguments in (["--help"], *([name, "--help"] for name in cli.commands)):
     cli.main(arguments, standalone_mode=False)
 print("heavy:", [name for name in {heavy} if name in sys.modules])

@@ -39,6 +39,7 @@ def run_report(
     with tracked_run("report", {"stage": "report"}, options) as run_id:
         log_params(run_id, {"seeds": seeds, "epochs": first.epochs, "data": first.data})
         dataset = read(first.data)
+        say(f"report: training {len(stages)} stages of {first.epochs} epochs on the splits of {seeds} seeds")
 
         began = time.process_time()
         trained = train_stages(stages, dataset, seeds)

@@ -12,7 +12,7 @@ rows left by which to choose an epoch. ``best_epoch``, the lowest validation los
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ from abalone.stages.recorder import (
 )
 from abalone.stages.rings_page import RingsFacts, rings_page
 from abalone.tracking.runs import RunOptions, experiment_id_of
+from abalone.training.progress import training_progress
 from abalone.training.ring_ensemble import answers, fit_rings
 
 STAGE = "rings"
@@ -57,7 +58,9 @@ NETWORKS = {"classification": RingClassifier, "regression": RingRegressor}
 Answers = Mapping[str, np.ndarray]  # by column of the prediction tables
 
 
-def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Result:
+def run_rings(
+    settings: RingsSettings, options: RunOptions = RunOptions(), say: Callable[[str], None] | None = None
+) -> Result:
     """Train, evaluate and track the distribution of rings.
 
     Parameters
@@ -66,18 +69,22 @@ def run_rings(settings: RingsSettings, options: RunOptions = RunOptions()) -> Re
         What is trained.
     options : RunOptions
         Where the run is filed.
+    say : callable, optional
+        Takes a line before each training, where there is no terminal for a bar.
     """
     began = time.perf_counter()
     both_tasks = ", ".join(TASKS)
     with training_run(STAGE, STAGE, both_tasks, RINGS, options) as run_id:
         data = load_data(settings.data, settings.seed)
         split = data.split
-        validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val)
+        with training_progress(STAGE, settings.epochs, len(split.train), say) as after_epoch:
+            validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val, after_epoch)
         fitted = split.train
         logged = validated
         if settings.refit:
             fitted = np.concatenate([split.train, split.val])
-            logged, _ = fit_rings(settings, data.x, data.rings, fitted)
+            with training_progress(f"{STAGE}, refit", settings.epochs, len(fitted), say) as after_epoch:
+                logged, _ = fit_rings(settings, data.x, data.rings, fitted, after_epoch=after_epoch)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
         models = {}

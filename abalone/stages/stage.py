@@ -27,10 +27,15 @@ from abalone.tracking.markdown import markdown_table
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse
 from abalone.tracking.seed_findings import find_seed_findings
 from abalone.training.fit import fit
+from abalone.training.progress import training_progress
 
 
 def run_stage(
-    stage: str, settings: StageSettings, base: str | None = None, options: RunOptions = RunOptions()
+    stage: str,
+    settings: StageSettings,
+    base: str | None = None,
+    options: RunOptions = RunOptions(),
+    say: Callable[[str], None] | None = None,
 ) -> Result:
     """Train, evaluate and track one stage.
 
@@ -44,13 +49,16 @@ def run_stage(
         For the winner of a study: the stage that the study started from.
     options : RunOptions
         Where the run is filed.
+    say : callable, optional
+        Takes a line before the training, where there is no terminal for a bar.
     """
     began = time.perf_counter()
     name = f"{stage} {base}" if base else stage
     task = settings.task
     with training_run(name, stage, task, STAGES.get(stage, TUNED), options) as run_id:
         data = load_data(settings.data, settings.seed)
-        model, history = fit(settings, data.x, data.rings, data.split)
+        with training_progress(name, settings.epochs, len(data.split.train), say) as after_epoch:
+            model, history = fit(settings, data.x, data.rings, data.split, after_epoch)
 
         column = PREDICTION_COLUMNS[task]
         predicted = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient
@@ -19,11 +21,8 @@ def prepare_database() -> None:
     therefore created under another name and linked into place when it is complete. Other stores, and SQLite URIs with
     options or in memory, are left to MLflow.
     """
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(SQLITE):
-        return
-    path = uri.removeprefix(SQLITE)
-    if not path or "?" in path or ":" in path or Path(path).exists():
+    path = _sqlite_path()
+    if path is None or path.exists():
         return
     draft = Path(f"{path}.{os.getpid()}")
     try:
@@ -32,6 +31,28 @@ def prepare_database() -> None:
             os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _sqlite_path() -> Path | None:
+    """Path of the SQLite tracking database; None for other stores, and for SQLite URIs with options or in memory."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(SQLITE):
+        return None
+    path = uri.removeprefix(SQLITE)
+    if not path or "?" in path or ":" in path:
+        return None
+    return Path(path)
+
+
+def store_exists() -> bool:
+    """Whether there is a store to read: MLflow would create a missing SQLite database or folder of files."""
+    path = _sqlite_path()
+    if path is None:
+        uri = mlflow.get_tracking_uri()
+        if urlsplit(uri).scheme not in ("", "file"):
+            return True
+        path = Path(url2pathname(urlsplit(uri).path))
+    return path.exists()
 
 
 def reach() -> None:

@@ -156,16 +156,24 @@ def how_to_browse(run_id: str) -> str:
     """
     experiment_id = experiment_id_of(run_id)
     lines = ["Browse:"]
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(("http://", "https://")):
-        program = Path(sys.executable).with_name("mlflow")
-        lines.append(f"  {program} ui --backend-store-uri {_absolute(uri)}")
+    command = ui_command()
+    if command:
+        lines.append(f"  {command}")
     lines += ["This run:", f"  {full_address(run_path(experiment_id, run_id))}"]
     lines += ["The stages, in the guide's order:", f"  {full_address(runs_path(experiment_id, STAGES_VIEW))}"]
     lines.append("All runs, the best first:")
     for view in LEADERBOARDS.values():
         lines.append(f"  {full_address(runs_path(experiment_id, view))}")
     return "\n".join(lines)
+
+
+def ui_command() -> str:
+    """The command that opens the UI on the current store, or "" if the store is a server, which has the UI."""
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        return ""
+    program = Path(sys.executable).with_name("mlflow")
+    return f"{program} ui --backend-store-uri {_absolute(uri)}"
 
 
 def _absolute(uri: str) -> str:

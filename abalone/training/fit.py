@@ -23,12 +23,19 @@ from abalone.settings import StageSettings
 from abalone.training.fast_network import bare_forward, flatten, unflatten
 from abalone.training.history import SPLITS, Curves, History, append_epoch, check_finite, rmse_from_losses
 from abalone.training.initialization import untrained_model
+from abalone.training.progress import AfterEpoch, ignore_epoch
 from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 EVALUATED_AT_ONCE = 1024  # rows; their activations stay in the processor's cache
 
 
-def fit(settings: StageSettings, x: Tensor, rings: np.ndarray | Tensor, split: Split) -> tuple[nn.Module, History]:
+def fit(
+    settings: StageSettings,
+    x: Tensor,
+    rings: np.ndarray | Tensor,
+    split: Split,
+    after_epoch: AfterEpoch = ignore_epoch,
+) -> tuple[nn.Module, History]:
     """Train the model that ``settings`` describes.
 
     Parameters
@@ -42,6 +49,8 @@ def fit(settings: StageSettings, x: Tensor, rings: np.ndarray | Tensor, split: S
     split : Split
         Row numbers. Training rows alone decide standardisation and weights; validation rows choose the epoch. Without
         test rows there are no curves of them.
+    after_epoch : callable, optional
+        Called at the end of each epoch with what was measured, to show progress.
 
     Returns
     -------
@@ -66,7 +75,7 @@ def fit(settings: StageSettings, x: Tensor, rings: np.ndarray | Tensor, split: S
         prepared = model.prepare(x)  # once, here: inside the loop it would be repeated for every batch
         rows = torch.from_numpy(np.concatenate(parts))
         model.to(device)
-        history = _train(settings, model, prepared[rows].to(device), y[rows].to(device), sizes, order)
+        history = _train(settings, model, prepared[rows].to(device), y[rows].to(device), sizes, order, after_epoch)
     return model.cpu().eval(), history
 
 
@@ -77,6 +86,7 @@ def _train(
     y: Tensor,
     sizes: list[int],
     order: torch.Generator,
+    after_epoch: AfterEpoch,
 ) -> History:
     """The guide's loop. Rows of ``x`` [n, d] and ``y`` are those of train, val and test in turn, ``sizes`` of each."""
     network = model.network
@@ -112,6 +122,7 @@ def _train(
             best_epoch = epoch
             best_weights.copy_(weights.detach())
         scheduler.step()
+        after_epoch(measured)
 
     reported_epoch = settings.epochs
     if settings.checkpoint == "best":

@@ -17,6 +17,7 @@ from abalone.model.columns import OLD_FROM_RINGS
 from abalone.model.networks import THRESHOLDS, RingDistribution, mean_rings, ring_interval
 from abalone.settings import RingsSettings
 from abalone.training.history import Curves, append_epoch, check_finite
+from abalone.training.progress import AfterEpoch, ignore_epoch
 from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 BETAS = (0.9, 0.98)
@@ -24,7 +25,12 @@ EVALUATED_PER_NETWORK = 256  # rows of each member; their activations stay in th
 
 
 def fit_rings(
-    settings: RingsSettings, x: Tensor, rings: np.ndarray, train: np.ndarray, watched: np.ndarray | None = None
+    settings: RingsSettings,
+    x: Tensor,
+    rings: np.ndarray,
+    train: np.ndarray,
+    watched: np.ndarray | None = None,
+    after_epoch: AfterEpoch = ignore_epoch,
 ) -> tuple[RingDistribution, Curves]:
     """Train the ensemble that ``settings`` describes.
 
@@ -44,6 +50,8 @@ def fit_rings(
     watched : array, int64, optional
         Numbers of rows whose loss is measured every epoch, and which are used for nothing else. Without them the
         curves have one point, that of the last epoch.
+    after_epoch : callable, optional
+        Called at the end of each epoch with what was measured, to show progress.
 
     Returns
     -------
@@ -70,7 +78,7 @@ def fit_rings(
         data = {"train": (z[train], y[train])}
         if watched is not None:
             data["val"] = (z[watched], y[watched])
-        curves = _train(settings, distribution, data, generators)
+        curves = _train(settings, distribution, data, generators, after_epoch)
     return distribution.cpu().eval(), curves
 
 
@@ -115,6 +123,7 @@ def _train(
     distribution: RingDistribution,
     data: dict[str, tuple[Tensor, Tensor]],
     generators: list[torch.Generator],
+    after_epoch: AfterEpoch,
 ) -> Curves:
     """The loop; ``data`` has prepared rows [n, D] and targets [n, 28] by part. Leaves the averaged weights in place."""
     z, y = data["train"]
@@ -133,12 +142,14 @@ def _train(
             optimizer.step()
             torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - settings.average)
 
+        measured = {}
         if "val" in data or epoch == settings.epochs:
             _swap(parameters, averaged)
             measured = {f"loss/{part}": _loss(distribution, *rows) for part, rows in data.items()}
             check_finite(measured, epoch, settings, curves)
             append_epoch(curves, measured)
             _swap(parameters, averaged)
+        after_epoch(measured)
 
     _swap(parameters, averaged)
     _clear_gradients(parameters)

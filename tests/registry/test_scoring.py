@@ -286,7 +286,7 @@ def test_a_champion_of_an_older_version_is_named_with_the_way_out(champion_ids):
 
 PEAK = """
 import sys
-from abalone.cli import main
+from abalone.cli.program import main
 sys.argv[1:] = ["predict", "--input", "rows.csv", "--output", "scored.csv"]
 try:
     main()

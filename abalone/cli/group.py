@@ -1,0 +1,57 @@
+"""How commands are made and grouped: sections in an order of our own, and an example with each command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+LONGEST_SUMMARY = 200  # characters of a command's line in the list; the formatter wraps it
+
+
+class SectionedGroup(click.Group):
+    """A group whose help lists its commands in sections, in the order given.
+
+    Parameters
+    ----------
+    sections : mapping of title to sequence of Command
+    """
+
+    def __init__(self, sections: Mapping[str, Sequence[click.Command]], **options: Any):
+        super().__init__(**options)
+        self.sections = sections
+        for commands in sections.values():
+            for command in commands:
+                self.add_command(command)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, section by section."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of commands per section."""
+        widest = max(len(name) for name in self.commands)
+        for title, commands in self.sections.items():
+            rows = [(command.name.ljust(widest), command.get_short_help_str(LONGEST_SUMMARY)) for command in commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def command(
+    name: str, example: str, text: str | None = None, summary: str | None = None
+) -> Callable[[Callable], click.Command]:
+    """Make a command of the decorated function.
+
+    Parameters
+    ----------
+    name : str
+        Name of the command.
+    example : str
+        Options of the example that its help ends with.
+    text : str, optional
+        Help; by default the docstring of the function.
+    summary : str, optional
+        Line in the list of commands; by default the first sentence of the help.
+    """
+    return click.command(name, help=text, short_help=summary, epilog=f"Example: python -m abalone {name} {example}")

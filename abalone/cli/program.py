@@ -1,0 +1,89 @@
+"""The program: all commands, how errors end it, and which of MLflow's messages it shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from abalone import settings
+from abalone.cli import champion_commands, stage_commands, study_commands
+from abalone.cli.group import SectionedGroup
+
+cli = SectionedGroup(
+    sections={
+        "Stages, in the guide's order": stage_commands.STAGE_COMMANDS,
+        "Beyond the guide": [stage_commands.rings, study_commands.tune, study_commands.report],
+        "Champions": [champion_commands.promote, champion_commands.rollback, champion_commands.predict],
+        "The whole": [stage_commands.main, champion_commands.status],
+    },
+    help="The deep-learning guide on the Abalone data as tracked MLflow runs.\n\n"
+    "COMMAND --help shows the options of a command, with their defaults.",
+    epilog="Example: python -m abalone encode --epochs 20",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
+)
+
+
+class Interrupted(SystemExit):
+    """Raised on SIGTERM and SIGHUP, so that open runs end as KILLED before the process exits."""
+
+
+def main() -> None:
+    """Run the command line; a failure is one message on stderr and a nonzero exit status."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
+    # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    debug = "--debug" in sys.argv
+    if not debug:
+        _silence_mlflow()
+    _handle_signals()
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort, Interrupted) as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ``mlflow run`` sends it after a Ctrl-C
+        click.echo("Interrupted: no run is left running, and what was finished is kept.", err=True)
+        status = error.code if isinstance(error, Interrupted) else 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            click.echo(f"Error: {_message(error)}", err=True)
+        status = 1
+    sys.exit(status)
+
+
+def _silence_mlflow() -> None:
+    """Keep MLflow from reporting on tables, experiments and the end of each run; worker processes inherit this.
+
+    MLflow sets the level of its own loggers and of Alembic's when it is imported, from the environment.
+    """
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, settings.UserError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _handle_signals() -> None:
+    """Raise ``Interrupted`` on SIGTERM and SIGHUP, unless they are ignored, as SIGHUP is under nohup."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise Interrupted(128 + number)

@@ -1,0 +1,136 @@
+"""Commands that train many networks: ``tune`` and ``report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from abalone import settings
+from abalone.cli.group import command
+from abalone.cli.options import SHARED_BY_MAIN, json_option, parse_settings, run_options, settings_options
+from abalone.cli.output import findings_object, print_object, reporting, say, tuning_object
+from abalone.settings import STAGES, TASKS
+
+
+@command("tune", "--base regress --search depth,width")
+@click.option(
+    "--task",
+    type=click.Choice(["auto", *TASKS]),
+    default="auto",
+    show_default=True,
+    help="What to predict; auto is the task of the base stage.",
+)
+@click.option(
+    "--base",
+    type=click.Choice(["auto", *STAGES]),
+    default="auto",
+    show_default=True,
+    help="Stage to start from; auto is encode, or regress for --task regression.",
+)
+@click.option(
+    "--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Trials of the study in all."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seconds after which no trial begins; 0 for no limit.",
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of processes.")
+@click.option(
+    "--search",
+    default=",".join(settings.SEARCHED_BY_DEFAULT),
+    show_default=True,
+    help="Settings to search, out of experiments/tune.toml.",
+)
+@click.option("--study", default="", help="Name; an existing study is continued  [default: a new name]")
+@click.option("--storage", default="", help="Of Optuna: database URL or journal file  [default: studies.journal]")
+@settings_options(SHARED_BY_MAIN)
+@json_option
+@run_options
+def tune(
+    task: str,
+    base: str,
+    trials: int,
+    timeout: float,
+    workers: int,
+    search: str,
+    study: str,
+    storage: str,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+    **given: Any,
+) -> None:
+    """Search for better settings in an Optuna study, and train the winner."""
+    base = base_of(task, base)
+    base_settings = parse_settings(base, given)
+    check_task(task, base, base_settings.task)
+    from abalone.stages.stage import show_result
+    from abalone.tracking.runs import RunOptions
+    from abalone.tuning.plan import Plan, read_space
+    from abalone.tuning.search import Limits
+    from abalone.tuning.tune import Where, run_tune
+
+    names = [name.strip() for name in search.replace("-", "_").split(",")]
+    try:
+        space = read_space([name for name in names if name])
+    except settings.BadValue as error:
+        raise click.BadParameter(error.message, param_hint="'--search'") from None
+    with reporting(json):
+        result = run_tune(
+            Plan(base, base_settings, space),
+            Where(study, storage),
+            Limits(trials, timeout, workers),
+            say,
+            RunOptions(experiment_name, run_name),
+        )
+    if json:
+        print_object(tuning_object(result))
+    else:
+        show_result(result, say)
+
+
+def base_of(task: str, base: str) -> str:
+    """The stage that a study starts from."""
+    if base != "auto":
+        return base
+    if task == "regression":
+        return "regress"
+    return "encode"
+
+
+def check_task(task: str, base: str, task_of_base: str) -> None:
+    """Raise a usage error if the base stage is of another task than the one that was asked for."""
+    if task in ("auto", task_of_base):
+        return
+    expected = [stage for stage in STAGES if settings.read_toml(stage)["task"] == task]
+    raise click.BadParameter(f"{base} is no {task}; expected one of {', '.join(expected)}", param_hint="'--base'")
+
+
+@command("report", "--seeds 40")
+@click.option(
+    "--seeds",
+    type=click.IntRange(3, 1000),
+    default=20,
+    show_default=True,
+    help="Seeds per stage, counted from 0; each has its own split.",
+)
+@settings_options(("device", "data", "epochs"))
+@json_option
+@run_options
+def report(
+    seeds: int, json: bool, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any
+) -> None:
+    """Judge the guide's claims over many seeds, each with its own split."""
+    stages = {stage: parse_settings(stage, given) for stage in STAGES}
+    from abalone.claims.report import run_report
+    from abalone.tracking.runs import RunOptions
+
+    with reporting(json):
+        found = run_report(stages, seeds, say, RunOptions(experiment_name, run_name))
+    if json:
+        print_object(findings_object(found, seeds))

@@ -1,0 +1,74 @@
+"""Read what the tracking store holds; nothing here writes, or creates a store or an experiment."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Run
+
+from abalone.settings import METRICS, SELECTION
+from abalone.tracking.runs import EXPERIMENT_NAME
+
+PARENT_TAG = "mlflow.parentRunId"
+
+
+def find_experiment(name: str | None = None) -> Experiment | None:
+    """The experiment in which a command would file its run, or None if it does not exist.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name that the user gave; by default that of the environment, or ``abalone``.
+    """
+    client = MlflowClient()
+    if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
+        return client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
+    return client.get_experiment_by_name(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME)
+
+
+def newest_run(experiment_id: str, query: str) -> Run | None:
+    """The run that began last of those that a query of MLflow's finds."""
+    return _first(experiment_id, query, "attributes.start_time DESC")
+
+
+def best_run(experiment_id: str, task: str) -> Run | None:
+    """The finished run with the best validation score on today's split: that of the newest run with such a score."""
+    metric = SELECTION[task]
+    score = f"metrics.`val/{metric}`"
+    query = f"{score} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'"
+    newest = newest_run(experiment_id, query)
+    if newest is None:
+        return None
+    if "split" in newest.data.tags:
+        query += f" and tags.split = '{newest.data.tags['split']}'"
+    direction = "DESC" if METRICS[metric].greater_is_better else "ASC"
+    return _first(experiment_id, query, f"{score} {direction}")
+
+
+def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:
+    """The runs of studies, the newest first."""
+    query = "tags.stage = 'tune' and tags.study LIKE '%'"
+    return MlflowClient().search_runs(
+        [experiment_id], query, max_results=limit, order_by=["attributes.start_time DESC"]
+    )
+
+
+def read_run(run_id: str) -> Run:
+    """A run by its id."""
+    return MlflowClient().get_run(run_id)
+
+
+def _first(experiment_id: str, query: str, order: str) -> Run | None:
+    return next(iter(MlflowClient().search_runs([experiment_id], query, max_results=1, order_by=[order])), None)
+
+
+def store_name() -> str:
+    """The tracking URI without its password."""
+    uri = mlflow.get_tracking_uri()
+    password = urlsplit(uri).password
+    if password:
+        return uri.replace(f":{password}@", ":***@", 1)
+    return uri
