@@ -17,7 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from abalone.claims.claims import measure_stages, train_stages
-from abalone.claims.pages import CLAIMS_HEADER, claims_table, explanation
+from abalone.claims.pages import claims_section
 from abalone.claims.verdicts import Finding, findings, interval
 from abalone.data.loading import LoadedData, load_data
 from abalone.data.reading import read
@@ -244,7 +244,7 @@ def page(found: Mapping[str, Scores], claims: Sequence[Finding], test_to_train: 
         labels = [_label(metric) for metric in SHOWN[task]]
         header = ("model", *labels, f"advantage, {SELECTION[task]}", "wins", "verdict", "CPU s")
         parts += [f"### {task.capitalize()}", markdown_table(header, summary(task, measured, test_to_train))]
-    parts += ["## The guide's claims", explanation(claims), markdown_table(CLAIMS_HEADER, claims_table(claims))]
+    parts += ["## The guide's claims", claims_section(claims)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -11,20 +11,22 @@ from torch import Tensor, nn
 from abalone.data.labels import is_old
 from abalone.data.reading import Dataset
 from abalone.data.splitting import split
-from abalone.evaluation.overfitting import OVERFIT_AT
+from abalone.evaluation.overfitting import OVERFIT_AT, OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import predict, scores
 from abalone.model.features import encode
 from abalone.settings import METRICS, StageSettings, UserError
 from abalone.training.population import fit_many
 from abalone.training.torch_setup import cpu_settings
 
-CURVED = ("encode", "regularize")  # stages for which a claim reads the test loss of every epoch
+CURVED = OVERFITTING_STAGES  # the stages whose test loss of every epoch is read
+CURVE_MEASURES = ("rise", "lowest")  # measures of that curve, which need epochs after ``OVERFIT_AT``
 OTHER_MEASURES = {
     "rise": f"rise of the test loss after epoch {OVERFIT_AT} in nats",
     "lowest": "epoch of the lowest test loss",
     "tpr": "TPR at 0.5",
     "fpr": "FPR at 0.5",
 }
+SHORT_LABELS = {"rise": "nats", "lowest": "epochs", "tpr": "TPR", "fpr": "FPR"}
 
 Measured = Mapping[str, Mapping[str, np.ndarray]]  # by stage and measure, [S]; ``loss/test`` [S, epochs]
 
@@ -34,6 +36,13 @@ def measure_label(measure: str) -> str:
     if measure in METRICS:
         return METRICS[measure].label_with_unit
     return OTHER_MEASURES[measure]
+
+
+def short_label(measure: str) -> str:
+    """Unit or short name of a measure, to stand after a number."""
+    if measure in METRICS:
+        return METRICS[measure].label
+    return SHORT_LABELS[measure]
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,13 @@ class Claim:
             return f"{label} - {self.before}"
         return label
 
+    @property
+    def min_epochs(self) -> int:
+        """Epochs of training without which nothing can be said of the claim."""
+        if self.metric in CURVE_MEASURES:
+            return OVERFIT_AT + 1
+        return 1
+
     def differences(self, measured: Measured) -> np.ndarray:
         """The difference on each seed, [S]."""
         values = _values(measured[self.stage], self.metric)
@@ -86,10 +102,8 @@ def _values(measured: Mapping[str, np.ndarray], metric: str) -> np.ndarray:
     """The values of a metric, or of one of ``OTHER_MEASURES``, on each seed, [S]."""
     if metric == "lowest":
         return 1.0 + measured["loss/test"].argmin(axis=1)
-    if metric == "rise":  # since a fixed epoch: the rise since the curve's own minimum can never be negative
-        loss = measured["loss/test"]  # [S, epochs]
-        epochs = loss.shape[1]
-        return loss[:, -1] - loss[:, min(OVERFIT_AT, epochs) - 1]
+    if metric == "rise":
+        return np.array([rise_of_test_loss(curve) for curve in measured["loss/test"]])
     return measured[metric]
 
 
@@ -126,6 +140,11 @@ CLAIMS = (
         of_split=True,
     ),
 )
+
+
+def epochs_of(measured: Measured) -> int:
+    """Number of epochs that the stages were trained for."""
+    return measured[CURVED[0]]["loss/test"].shape[1]
 
 
 def train_stages(stages: Mapping[str, StageSettings], dataset: Dataset, seeds: int) -> dict[str, list]:

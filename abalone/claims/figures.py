@@ -16,21 +16,29 @@ from abalone.evaluation.overfitting import OVERFIT_AT
 
 
 def claim_figures(found: Sequence[Finding], measured: Measured) -> dict[str, Figure]:
-    """One figure per claim, by file name: curves for the claim that a network overfits, values by seed for the others.
+    """One figure per judged claim, by file name: curves for the claim that a network overfits, else values by seed.
 
-    Each title states the verdict with the claim, which alone would read like a result.
+    Each title states the verdict with the claim, which alone would read like a result. A claim that was not judged has
+    no figure.
     """
     curves = {stage: measured[stage]["loss/test"] for stage in CURVED}
     figures = {}
     for number, finding in enumerate(found, 1):
+        if not finding.is_judged:
+            continue
         claim = finding.claim
         title = f"{claim.words}: {finding.full_verdict}"
         if claim.metric == "rise" and not claim.before:
             figure = curve_bands(curves, "test loss (nats)", title, OVERFIT_AT)
         else:
             figure = seed_values(finding.values, finding.interval, finding.single, claim.effect, claim.expected, title)
-        figures[f"claim_{number}.png"] = figure
+        figures[figure_name(number)] = figure
     return figures
+
+
+def figure_name(number: int) -> str:
+    """File name of the figure of a claim, numbered from 1."""
+    return f"claim_{number}.png"
 
 
 def seed_values(

@@ -11,24 +11,16 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from abalone.claims.claims import Measured, measure_label
-from abalone.claims.figures import as_address
-from abalone.claims.verdicts import Finding, Interval
+from abalone.claims.claims import Measured, epochs_of, measure_label, short_label
+from abalone.claims.figures import as_address, figure_name
+from abalone.claims.verdicts import NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, UNDECIDED, Finding, Interval
 from abalone.data.reading import Dataset
 from abalone.model.columns import OLD_FROM_RINGS
 from abalone.settings import STAGES, StageSettings
 from abalone.tracking.markdown import markdown_table
 
-CLAIMS_HEADER = (
-    "claim",
-    "guide",
-    "measured difference",
-    "95 % interval",
-    "corrected",
-    "single splits",
-    "wins",
-    "verdict",
-)
+CLAIMS_HEADER = ("verdict", "claim", "difference")  # as wide as MLflow's pane for artifacts
+DETAILS_HEADER = ("claim", "what is measured", "guide", "95 % interval", "corrected", "single splits", "wins")
 STAGE_METRICS = ("accuracy", "roc_auc", "log_loss", "rmse")
 TITLE = "The guide's claims, measured"
 INTRODUCTION = (
@@ -39,8 +31,7 @@ INTRODUCTION = (
     "of each held out for testing, and each claim was checked against the test scores.\n\n"
     "Made on {date} with seeds 0 to {last}, {epochs} epochs, data set `{name}`, fingerprint `{sha256}` (SHA-256). To "
     "make it again: `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`. The figures are part "
-    "of this file, and stand beside it as `claim_1.png` to `claim_{claims}.png`; MLflow's UI shows them in "
-    "`report.html` only."
+    "of this file, and stand beside it as `claim_1.png` and so on; MLflow's UI shows them in `report.html` only."
 )
 EXPLANATION = (
     "Every stage was trained with {seeds} seeds; the seed decides split, initial weights and batch order. A difference "
@@ -51,47 +42,62 @@ EXPLANATION = (
     "the seeds that favour the claim or, if the guide prints a figure, the seeds at or above it. A claim is "
     "*supported* if its 95 % interval is above 0, *not supported* if it is below 0, and *undecided* otherwise; the "
     "claim about epoch five is supported if the interval contains 0. If that interval excludes 0 and the corrected one "
-    "contains it, the verdict holds *on these rows*. A rate or an area that the guide prints was measured on one "
-    "split, and is supported if it lies in the range of single splits."
+    "contains it, the verdict holds *on these rows*. A claim about later epochs than were trained is *not judged*. A "
+    "rate or an area that the guide prints was measured on one split, and is supported if it lies in the range of "
+    "single splits."
 )
-STYLE = """body{font:16px/1.5 sans-serif;max-width:76em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}
-td,th{border-bottom:1px solid #ccc;padding:.3em .5em;text-align:left;font-size:14px}img{max-width:100%}
-td:nth-child(n+4):nth-child(-n+7){white-space:nowrap}"""
+STYLE = """body{font:16px/1.5 sans-serif;max-width:76em;margin:1em auto;padding:0 1em}img{max-width:100%}
+table{border-collapse:collapse;display:block;overflow-x:auto}code{overflow-wrap:anywhere}
+td,th{border-bottom:1px solid #ccc;padding:.3em .5em;text-align:left;font-size:14px;vertical-align:top}"""
 HTML_OF_MARKDOWN = {  # all the Markdown that the report uses, besides tables
     r"^# (.+)": r"<h1>\1</h1>",
     r"^## (.+)": r"<h2>\1</h2>",
     r"^!\[(.+)\]\((.+)\)": r'<img alt="\1" src="\2">',
     r"^([^<].+)": r"<p>\1</p>",
+    r"\*\*(.+?)\*\*": r"<strong>\1</strong>",
     r"\*(.+?)\*": r"<em>\1</em>",
     r"`(.+?)`": r"<code>\1</code>",
 }
 
 
 def claims_table(found: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """The cells under ``CLAIMS_HEADER``, one row per finding."""
+    """The cells under ``CLAIMS_HEADER``, one row per finding; the reason instead of a number that is not judged."""
     rows = []
     for finding in found:
-        claim = finding.claim
-        decimals = 1 if claim.metric == "lowest" else 4  # of epochs, of scores
-        rows.append((
-            claim.words,
-            claim.section,
-            _difference(finding, decimals),
-            _range(finding.interval, decimals),
-            _range(finding.corrected, decimals),
-            _range(finding.single, decimals),
-            f"{finding.wins} of {len(finding.values)}",
-            finding.full_verdict,
-        ))  # fmt: skip
+        difference = finding.reason
+        if finding.is_judged:
+            difference = f"{finding.mean:+.{_decimals(finding)}f} {short_label(finding.claim.metric)}"
+        rows.append((finding.short_verdict, finding.claim.words, difference))
     return rows
 
 
-def _difference(finding: Finding, decimals: int) -> str:
+def details_table(found: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """The cells under ``DETAILS_HEADER``, one row per finding; dashes for one that is not judged."""
+    rows = []
+    for finding in found:
+        claim = finding.claim
+        numbers = ["–"] * 4
+        if finding.is_judged:
+            intervals = (finding.interval, finding.corrected, finding.single)
+            numbers = [_range(ends, _decimals(finding)) for ends in intervals]
+            numbers.append(f"{finding.wins} of {len(finding.values)}")
+        rows.append((claim.words, _effect(finding), claim.section, *numbers))
+    return rows
+
+
+def _effect(finding: Finding) -> str:
+    """What is measured; with the guide's figure and the mean, if the guide gives one."""
     claim = finding.claim
-    difference = f"{finding.mean:+.{decimals}f}"
-    if claim.expected:
-        difference += f" = {finding.mean + claim.expected:.{decimals}f} - {claim.expected:g}"
-    return f"{difference} ({claim.effect})"
+    if not claim.expected:
+        return claim.effect
+    effect = f"{claim.effect}, less the guide's {claim.expected:g}"
+    if finding.is_judged:
+        effect += f" (mean {finding.mean + claim.expected:.{_decimals(finding)}f})"
+    return effect
+
+
+def _decimals(finding: Finding) -> int:
+    return 1 if finding.claim.metric == "lowest" else 4  # of epochs, of scores
 
 
 def _range(ends: Interval, decimals: int) -> str:
@@ -114,9 +120,66 @@ def stage_table(measured: Measured) -> str:
     return markdown_table(("stage", "guide", "what it is", *labels), rows)
 
 
-def explanation(found: Sequence[Finding]) -> str:
-    """What the columns of the claims' table mean, and how the verdicts are reached."""
-    return EXPLANATION.format(seeds=len(found[0].values))
+def explanation(seeds: int) -> str:
+    """What the columns of the claims' tables mean, and how the verdicts are reached."""
+    return EXPLANATION.format(seeds=seeds)
+
+
+def claims_section(found: Sequence[Finding]) -> str:
+    """The table of verdicts, the rules by which they are reached, and the table of their numbers, in Markdown."""
+    parts = [
+        markdown_table(CLAIMS_HEADER, claims_table(found)),
+        explanation(count_seeds(found)),
+        markdown_table(DETAILS_HEADER, details_table(found)),
+    ]
+    return "\n\n".join(parts)
+
+
+def count_seeds(found: Sequence[Finding]) -> int:
+    """Number of seeds behind the findings."""
+    return max(len(finding.values) for finding in found)
+
+
+def answer(found: Sequence[Finding], epochs: int) -> str:
+    """How many of the guide's claims hold, and which do not, in a few sentences."""
+    by_verdict = {verdict: [] for verdict in (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_JUDGED)}
+    for finding in found:
+        words = finding.claim.words
+        by_verdict[finding.verdict].append(f"{words} (on these rows)" if finding.is_of_these_rows_only else words)
+    sentences = [
+        f"**{len(by_verdict[SUPPORTED])} of the guide's {len(found)} claims hold** over {count_seeds(found)} seeds of "
+        f"{_count(epochs, 'epoch')}."
+    ]
+    for verdict in (NOT_SUPPORTED, UNDECIDED, NOT_JUDGED, SUPPORTED):
+        claims = by_verdict[verdict]
+        if claims:
+            reason = f" ({_reason(found)})" if verdict == NOT_JUDGED else ""
+            sentences.append(f"{verdict.capitalize()}{reason}: {'; '.join(claims)}.")
+    return " ".join(sentences)
+
+
+def _reason(found: Sequence[Finding]) -> str:
+    """Why claims are not judged; the reason is the same for all."""
+    return next(finding.reason for finding in found if not finding.is_judged)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> str:
+    """The description of the report's run: the answer, the way to the report, then the tables.
+
+    Parameters
+    ----------
+    found : sequence of Finding
+    measured : mapping
+        As ``measure_stages`` returns it.
+    report_link : str
+        Markdown link to the report.
+    """
+    first = f"{answer(found, epochs_of(measured))} The whole report with figures: {report_link}."
+    return f"{first}\n\n{claims_section(found)}"
 
 
 def report_markdown(
@@ -139,7 +202,7 @@ def report_markdown(
     figures : mapping of file name to Figure
         As ``claim_figures`` returns them, in the order of ``found``.
     """
-    seeds = len(found[0].values)
+    seeds = count_seeds(found)
     introduction = INTRODUCTION.format(
         rows=len(dataset.frame),
         old=OLD_FROM_RINGS,
@@ -150,25 +213,36 @@ def report_markdown(
         data=shlex.quote(first.data),
         name=dataset.name,
         sha256=dataset.sha256[:12],
-        claims=len(found),
     )
-    rows = claims_table(found)
     parts = [
         f"# {TITLE}",
+        answer(found, first.epochs),
         introduction,
-        markdown_table(CLAIMS_HEADER, rows),
-        explanation(found),
+        claims_section(found),
         "## Stages: test scores at the epoch of the lowest validation loss, mean ± sd over the seeds",
         stage_table(measured),
     ]
-    for row, figure in zip(rows, figures.values()):
-        words, section, difference, interval, _, _, wins, verdict = row
-        parts += [
-            f"## {words}: {verdict}",
-            f"Guide section {section}. {difference}; 95 % interval {interval}; wins {wins}: *{verdict}*.",
-            f"![{difference}]({as_address(figure)})",
-        ]
+    for number, finding in enumerate(found, 1):
+        parts += _claim_section(finding, figures.get(figure_name(number)))
     return "\n\n".join(parts) + "\n"
+
+
+def _claim_section(finding: Finding, figure: Figure | None) -> list[str]:
+    """Heading, line and figure of a claim; a claim that is not judged has no figure."""
+    section = finding.claim.section
+    if not finding.is_judged:
+        return [
+            f"## {finding.claim.words}: {NOT_JUDGED}",
+            f"Guide section {section}. No figure: it {finding.reason}.",
+        ]
+    [(_, _, difference)] = claims_table([finding])
+    [(_, effect, _, interval, _, _, wins)] = details_table([finding])
+    return [
+        f"## {finding.claim.words}: {finding.full_verdict}",
+        f"Guide section {section}. {difference} ({effect}); 95 % interval {interval}; wins {wins}: "
+        f"*{finding.full_verdict}*.",
+        f"![{difference} ({effect})]({as_address(figure)})",
+    ]
 
 
 def html_page(text: str) -> str:

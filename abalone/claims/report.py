@@ -9,13 +9,23 @@ import pandas as pd
 
 from abalone.claims.claims import Measured, measure_stages, train_stages
 from abalone.claims.figures import claim_figures
-from abalone.claims.pages import CLAIMS_HEADER, claims_table, explanation, html_page, report_markdown
+from abalone.claims.pages import (
+    CLAIMS_HEADER,
+    DETAILS_HEADER,
+    claims_table,
+    details_table,
+    html_page,
+    report_markdown,
+    run_page,
+)
+from abalone.claims.sentences import stage_sentences
 from abalone.claims.verdicts import Finding, findings
 from abalone.data.reading import Dataset, read
 from abalone.data.splitting import split
 from abalone.settings import StageSettings
+from abalone.tracking.addresses import find_run_path, link
 from abalone.tracking.markdown import markdown_table
-from abalone.tracking.run_logging import environment_tags, log_files, log_params, log_tags
+from abalone.tracking.run_logging import DESCRIPTION_TAG, environment_tags, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 
 
@@ -48,9 +58,11 @@ def run_report(
         measured_at = time.process_time()
 
         rows = split(dataset, 0)
-        found = findings(measured, test_to_train=len(rows.test) / len(rows.train))
+        test_to_train = len(rows.test) / len(rows.train)
+        found = findings(measured, test_to_train)
         table = markdown_table(CLAIMS_HEADER, claims_table(found))
         _log_report(run_id, dataset, first, found, measured)
+        log_tags(run_id, _seed_tags(measured, test_to_train))
         say(
             f"{table}\n\n{len(stages)} stages, {seeds} seeds: {trained_at - began:.1f} CPU seconds of training, "
             f"{measured_at - trained_at:.1f} of scoring"
@@ -58,23 +70,27 @@ def run_report(
     return found
 
 
+def _seed_tags(measured: Measured, test_to_train: float) -> dict[str, str]:
+    """A tag per stage, which the page of that stage's run quotes."""
+    return {f"seeds.{stage}": sentence for stage, sentence in stage_sentences(measured, test_to_train).items()}
+
+
 def _log_report(
     run_id: str, dataset: Dataset, first: StageSettings, found: Sequence[Finding], measured: Measured
 ) -> None:
     """Write report, figures, table, page and tags into the run."""
-    rows = claims_table(found)
     figures = claim_figures(found, measured)
     text = report_markdown(dataset, first, found, measured, figures)
+    table = pd.DataFrame(claims_table(found), columns=CLAIMS_HEADER)
+    details = pd.DataFrame(details_table(found), columns=DETAILS_HEADER)
     tags = log_files(
         run_id,
         texts={"report.md": text, "report.html": html_page(text)},
         figures=figures,
-        tables={"claims.json": pd.DataFrame(rows, columns=CLAIMS_HEADER)},
+        tables={"claims.json": table.join(details.drop(columns="claim"))},
     )
-    tags["mlflow.note.content"] = (
-        f"{markdown_table(CLAIMS_HEADER, rows)}\n\n{explanation(found)}\n\n"
-        "The whole report: *Artifacts*, `report.html`."
-    )
+    report_link = link("report.html", find_run_path(run_id, "artifacts/report.html"))
+    tags[DESCRIPTION_TAG] = run_page(found, measured, report_link)
     tags["dataset"] = dataset.sha256[:12]
     tags |= environment_tags()
     log_tags(run_id, tags)

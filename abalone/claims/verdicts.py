@@ -6,6 +6,8 @@ first excludes 0 and the second contains it, the verdict says that it holds on t
 
 A figure that the guide prints was measured on one split, so it is judged by the range of single splits. That the
 encoded network overfits, and from which epoch on, are two claims.
+
+A claim about later epochs than were trained is not judged, and has no numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from abalone.claims.claims import CLAIMS, Claim, Measured
+from abalone.claims.claims import CLAIMS, Claim, Measured, epochs_of
+
+SUPPORTED = "supported"
+NOT_SUPPORTED = "not supported"
+UNDECIDED = "undecided"
+NOT_JUDGED = "not judged"
+VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_JUDGED)
 
 Interval = tuple[float, float]
 
@@ -27,9 +35,9 @@ class Finding:
     ----------
     claim : Claim
     values : ndarray [S]
-        The difference on each seed.
+        The difference on each seed; [0] if the claim is not judged.
     mean : float
-        Their mean.
+        Their mean. This and the intervals are NaN if the claim is not judged.
     interval : (float, float)
         95 % interval of the mean over splits of these rows.
     corrected : (float, float)
@@ -39,7 +47,9 @@ class Finding:
     wins : int
         Seeds with a value above 0; at or above 0 if the guide gives a figure.
     verdict : str
-        "supported", "not supported" or "undecided".
+        One of ``VERDICTS``.
+    reason : str
+        Why the claim is not judged; empty if it is.
     """
 
     claim: Claim
@@ -50,18 +60,37 @@ class Finding:
     single: Interval
     wins: int
     verdict: str
+    reason: str = ""
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the settings of the report can show anything of the claim."""
+        return self.verdict != NOT_JUDGED
+
+    @property
+    def is_of_these_rows_only(self) -> bool:
+        """Whether the verdict would be undecided for another sample of shells."""
+        is_on_sign = self.verdict in (SUPPORTED, NOT_SUPPORTED) and not self.claim.of_split
+        return is_on_sign and contains_zero(self.corrected) and not contains_zero(self.interval)
+
+    @property
+    def short_verdict(self) -> str:
+        """The verdict for a narrow column."""
+        return f"{self.verdict} on these rows" if self.is_of_these_rows_only else self.verdict
 
     @property
     def full_verdict(self) -> str:
         """The verdict, and how far it reaches."""
+        if not self.is_judged:
+            return f"{self.verdict}: {self.reason}"
         if self.claim.of_split:
-            if self.verdict == "supported":
+            if self.verdict == SUPPORTED:
                 return "supported (a single split can give it)"
             return "not supported (single splits do not give it)"
-        if self.verdict == "undecided":
-            return f"undecided at {len(self.values)} seeds"
-        if contains_zero(self.corrected) and not contains_zero(self.interval):
-            return f"{self.verdict} on these rows; undecided for another sample"
+        if self.verdict == UNDECIDED:
+            return f"{self.verdict} at {len(self.values)} seeds"
+        if self.is_of_these_rows_only:
+            return f"{self.short_verdict}; undecided for another sample"
         return self.verdict
 
 
@@ -82,7 +111,7 @@ def judge(claim: Claim, values: np.ndarray, test_to_train: float) -> Finding:
     single = interval(values, 1 / n + 1)
     if claim.expected:
         supported = contains_zero(single) if claim.of_split else contains_zero(of_mean)
-        verdict = "supported" if supported else "not supported"
+        verdict = SUPPORTED if supported else NOT_SUPPORTED
         wins = values >= 0
     else:
         verdict = _verdict_on_sign(of_mean)
@@ -102,10 +131,10 @@ def judge(claim: Claim, values: np.ndarray, test_to_train: float) -> Finding:
 def _verdict_on_sign(of_mean: Interval) -> str:
     low, high = of_mean
     if low > 0:
-        return "supported"
+        return SUPPORTED
     if high < 0:
-        return "not supported"
-    return "undecided"
+        return NOT_SUPPORTED
+    return UNDECIDED
 
 
 def contains_zero(ends: Interval) -> bool:
@@ -132,6 +161,30 @@ def interval(values: np.ndarray, variance_factor: float, level: float = 0.95) ->
     return float(mean - half_width), float(mean + half_width)
 
 
+def leave_unjudged(claim: Claim, epochs: int) -> Finding:
+    """The finding for a claim about later epochs than were trained."""
+    nothing = (float("nan"), float("nan"))
+    return Finding(
+        claim=claim,
+        values=np.empty(0),
+        mean=float("nan"),
+        interval=nothing,
+        corrected=nothing,
+        single=nothing,
+        wins=0,
+        verdict=NOT_JUDGED,
+        reason=f"needs more than {claim.min_epochs - 1} epochs; there were {epochs}",
+    )
+
+
 def findings(measured: Measured, test_to_train: float) -> list[Finding]:
-    """Judge every claim; the arguments are those of ``Claim.differences`` and ``judge``."""
-    return [judge(claim, claim.differences(measured), test_to_train) for claim in CLAIMS]
+    """Judge every claim that the epochs of training allow; the arguments are those of ``judge``."""
+    return [find(claim, measured, test_to_train) for claim in CLAIMS]
+
+
+def find(claim: Claim, measured: Measured, test_to_train: float) -> Finding:
+    """Judge a claim, or leave it unjudged if the training was too short."""
+    epochs = epochs_of(measured)
+    if epochs < claim.min_epochs:
+        return leave_unjudged(claim, epochs)
+    return judge(claim, claim.differences(measured), test_to_train)

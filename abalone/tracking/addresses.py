@@ -8,6 +8,7 @@ they stay on the server that shows them.
 from __future__ import annotations
 
 import mlflow
+from mlflow import MlflowClient
 
 MODE = "workflowType=machine_learning"
 LOCAL_UI = "http://127.0.0.1:5000"  # where ``mlflow ui`` serves unless told otherwise
@@ -27,6 +28,11 @@ def run_path(experiment_id: str, run_id: str, tab: str = "") -> str:
     """Path of a run's page, or of one of its tabs, such as ``artifacts/report.html``."""
     place = f"{run_id}/{tab}" if tab else run_id
     return f"#/experiments/{experiment_id}/runs/{place}?{MODE}"
+
+
+def find_run_path(run_id: str, tab: str = "") -> str:
+    """Path of a run's page, or of one of its tabs, for a run whose experiment is not known."""
+    return run_path(MlflowClient().get_run(run_id).info.experiment_id, run_id, tab)
 
 
 def logged_model_path(experiment_id: str, model_id: str) -> str:

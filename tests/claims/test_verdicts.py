@@ -11,6 +11,7 @@ from abalone.claims.verdicts import contains_zero, findings, judge
 from abalone.settings import STAGES
 
 EPOCHS = 30
+RISE = Claim("It rises", section="2.c", metric="rise", stage="a")
 
 
 def test_a_planted_effect_is_found_in_both_directions():
@@ -67,16 +68,33 @@ def test_the_epoch_is_judged_by_the_mean_and_not_by_single_splits():
     ],
 )
 def test_a_verdict_says_whether_it_reaches_beyond_these_rows(mean, full_verdict):
-    assert judge(CLAIM, draws(mean), TEST_TO_TRAIN).full_verdict == full_verdict
+    found = judge(CLAIM, draws(mean), TEST_TO_TRAIN)
+    assert found.full_verdict == full_verdict
+    assert found.full_verdict.startswith(found.short_verdict)
+    assert found.short_verdict.endswith("on these rows") == ("these rows" in full_verdict)
 
 
-def test_the_rise_of_a_curve_shorter_than_the_fixed_epoch_is_zero():
-    rise = Claim("It rises", section="2.c", metric="rise", stage="a")
+def test_the_rise_is_counted_from_the_fixed_epoch():
     curves = np.array([[0.5, 0.4, 0.6], [0.5, 0.6, 0.7]])
-    assert rise.differences({"a": {"loss/test": curves}}).tolist() == [0, 0]
     longer = np.hstack([curves, curves, curves])  # [2, 9]: epoch 5 has the value of epoch 2, epoch 9 that of epoch 3
     assert OVERFIT_AT == 5
-    assert rise.differences({"a": {"loss/test": longer}}) == pytest.approx([0.2, 0.1])
+    assert RISE.differences({"a": {"loss/test": longer}}) == pytest.approx([0.2, 0.1])
+
+
+@pytest.mark.parametrize("epochs, is_judged", [(1, False), (5, False), (6, True)])
+def test_claims_about_later_epochs_than_were_trained_are_not_judged(epochs, is_judged):
+    measured = without_effects()
+    for stage in CURVED:
+        measured[stage]["loss/test"] = measured[stage]["loss/test"][:, :epochs]
+    found = findings(measured, TEST_TO_TRAIN)
+    about_overfitting = [finding for finding in found if finding.claim.metric in ("rise", "lowest")]
+    assert [finding.is_judged for finding in about_overfitting] == 3 * [is_judged]
+    assert all(finding.is_judged for finding in found if finding not in about_overfitting)
+    if not is_judged:
+        for finding in about_overfitting:
+            assert finding.full_verdict == f"not judged: needs more than 5 epochs; there were {epochs}"
+            assert len(finding.values) == 0
+            assert np.isnan([finding.mean, *finding.interval, *finding.corrected, *finding.single]).all()
 
 
 # Where the effect of each claim is planted so that no other claim reads it: stages, number, and its sign in the claim.
