@@ -152,11 +152,9 @@ def training_run(name: str, stage: str, task: str, lesson: Stage, options: RunOp
 
 
 def _guide_order(stage: str) -> str:
-    """Place of a stage in the guide, counted from 1; what goes beyond the guide comes last."""
-    names = list(STAGES)
-    if stage in names:
-        return str(1 + names.index(stage))
-    return str(1 + len(names))
+    """Place of a stage in the guide, counted from 1; ``rings`` and the winners of studies come after it."""
+    order = [*STAGES, "rings", "tuned"]
+    return str(1 + order.index(stage))
 
 
 def log_models(training: Training) -> dict[str, str]:

@@ -82,6 +82,8 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
 
 def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.ActiveRun:
     run_name = options.run_name or name
+    # MLflow would write the path of this program on this machine.
+    tags["mlflow.source.name"] = f"python -m abalone {tags.get('stage', name)}"
     if options.nested:
         # A nested run belongs where its parent is; MLflow would file it in the experiment of the environment.
         experiment_id = mlflow.active_run().info.experiment_id

@@ -56,7 +56,7 @@ def _views() -> dict[str, dict[str, Any]]:
 
 def _stages_view() -> dict[str, Any]:
     """Stages in the guide's order, with the scores of both tasks."""
-    metrics = ("test/accuracy", "test/roc_auc", "test/rmse", "overfit/test_rise", "reported_epoch")
+    metrics = ("test/accuracy", "test/roc_auc", "test/rmse", "overfit/test_rise")
     return _table(
         search="tags.guide_order LIKE '%' and attributes.status = 'FINISHED'",
         order_by="tags.`guide_order`",
