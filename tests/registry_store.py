@@ -25,6 +25,7 @@ from abalone.tracking.run_logging import log_files, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 
 CLASSIFIER = REGISTERED_MODELS["classification"]
+PROMOTION_PAGE = "#/experiments/1/runs/promotion"  # of a promotion that left no run
 STAGE_OF_TASK = {"classification": "encode", "regression": "regress"}
 
 

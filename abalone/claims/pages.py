@@ -126,13 +126,18 @@ def explanation(seeds: int) -> str:
 
 
 def claims_section(found: Sequence[Finding]) -> str:
-    """The table of verdicts, the rules by which they are reached, and the table of their numbers, in Markdown."""
-    parts = [
-        markdown_table(CLAIMS_HEADER, claims_table(found)),
-        explanation(count_seeds(found)),
-        markdown_table(DETAILS_HEADER, details_table(found)),
-    ]
-    return "\n\n".join(parts)
+    """The table of verdicts, then their rules and numbers, in Markdown."""
+    return f"{verdicts_markdown(found)}\n\n{details_markdown(found)}"
+
+
+def verdicts_markdown(found: Sequence[Finding]) -> str:
+    """The table under ``CLAIMS_HEADER``."""
+    return markdown_table(CLAIMS_HEADER, claims_table(found))
+
+
+def details_markdown(found: Sequence[Finding]) -> str:
+    """The rules by which verdicts are reached, and the table under ``DETAILS_HEADER``."""
+    return f"{explanation(count_seeds(found))}\n\n{markdown_table(DETAILS_HEADER, details_table(found))}"
 
 
 def count_seeds(found: Sequence[Finding]) -> int:
@@ -140,8 +145,17 @@ def count_seeds(found: Sequence[Finding]) -> int:
     return max(len(finding.values) for finding in found)
 
 
-def answer(found: Sequence[Finding], epochs: int) -> str:
-    """How many of the guide's claims hold, and which do not, in a few sentences."""
+def answer(found: Sequence[Finding], epochs: int, report_link: str = "") -> str:
+    """How many of the guide's claims hold, and which do not, in a few sentences.
+
+    Parameters
+    ----------
+    found : sequence of Finding
+    epochs : int
+        Epochs of training.
+    report_link : str, optional
+        Markdown link to the report.
+    """
     by_verdict = {verdict: [] for verdict in (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_JUDGED)}
     for finding in found:
         words = finding.claim.words
@@ -150,6 +164,8 @@ def answer(found: Sequence[Finding], epochs: int) -> str:
         f"**{len(by_verdict[SUPPORTED])} of the guide's {len(found)} claims hold** over {count_seeds(found)} seeds of "
         f"{_count(epochs, 'epoch')}."
     ]
+    if report_link:
+        sentences.append(f"With figures: {report_link}.")
     for verdict in (NOT_SUPPORTED, UNDECIDED, NOT_JUDGED, SUPPORTED):
         claims = by_verdict[verdict]
         if claims:
@@ -168,7 +184,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> str:
-    """The description of the report's run: the answer, the way to the report, then the tables.
+    """The description of the report's run: the answer with the way to the report, then the tables.
 
     Parameters
     ----------
@@ -178,8 +194,7 @@ def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> 
     report_link : str
         Markdown link to the report.
     """
-    first = f"{answer(found, epochs_of(measured))} The whole report with figures: {report_link}."
-    return f"{first}\n\n{claims_section(found)}"
+    return f"{answer(found, epochs_of(measured), report_link)}\n\n{claims_section(found)}"
 
 
 def report_markdown(
@@ -217,8 +232,9 @@ def report_markdown(
     parts = [
         f"# {TITLE}",
         answer(found, first.epochs),
+        verdicts_markdown(found),
         introduction,
-        claims_section(found),
+        details_markdown(found),
         "## Stages: test scores at the epoch of the lowest validation loss, mean ± sd over the seeds",
         stage_table(measured),
     ]

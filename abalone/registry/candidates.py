@@ -35,6 +35,8 @@ class Candidate:
     ----------
     run_id, name, status : str
         The run.
+    experiment_id : str
+        Experiment of the run.
     started : int
         Milliseconds since 1970.
     dataset, split : str
@@ -50,6 +52,7 @@ class Candidate:
     run_id: str
     name: str
     status: str
+    experiment_id: str
     started: int
     dataset: str
     split: str
@@ -77,6 +80,7 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             run_id=run.info.run_id,
             name=run.info.run_name,
             status=run.info.status,
+            experiment_id=run.info.experiment_id,
             started=run.info.start_time,
             dataset=tags.get("dataset", ""),
             split=tags.get("split", ""),
@@ -186,5 +190,10 @@ def count_promotable(task: str, experiment_id: str) -> int:
 
 def validation_rows(run_id: str) -> pd.DataFrame:
     """Load a run's validation rows: ``row``, the columns of the data set, and the run's prediction."""
-    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/val.json")
+    return predicted_rows(run_id, "val")
+
+
+def predicted_rows(run_id: str, part: str) -> pd.DataFrame:
+    """Load a run's rows of a part, ``val`` or ``test``, with its predictions."""
+    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/{part}.json")
     return pd.DataFrame(table["data"], columns=table["columns"])

@@ -19,22 +19,26 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 
-from abalone.registry.candidates import MARGIN, Candidate, count_promotable
+from abalone.registry.candidates import Candidate, count_promotable
 from abalone.registry.decision import Decision, decide
-from abalone.registry.pages import (
-    DECISION_HEADER,
-    decision_card,
-    decision_rows,
-    model_page,
-    signature_text,
-    version_card,
+from abalone.registry.model_page import create_model, describe_model
+from abalone.registry.pages import DECISION_HEADER, decision_card, decision_rows, promotion_page, version_card
+from abalone.registry.promoted_run import limits_text, read_promoted_run
+from abalone.registry.versions import (
+    ATTEMPTS,
+    CHAMPION,
+    LIMITS_TAG,
+    PREVIOUS,
+    all_pages,
+    holder,
+    rolled_back,
+    set_alias,
+    versions,
 )
-from abalone.registry.versions import ATTEMPTS, CHAMPION, PREVIOUS, all_pages, holder, rolled_back, set_alias, versions
 from abalone.settings import REGISTERED_MODELS, SELECTION, UserError, as_text
-from abalone.tracking.run_logging import log_files, log_params, log_tags
+from abalone.tracking.addresses import find_run_path
+from abalone.tracking.run_logging import DESCRIPTION_TAG, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
 
 SHOWN_CANDIDATES = 10  # in the description of a promotion's run
@@ -104,8 +108,12 @@ def promote(
         decisions = [decide(task, experiment_id, min_improvement, force) for task in tasks]
         lacking = [decision for decision in decisions if not decision.challenger]
         if not lacking and not dry_run:
-            decisions = [crown(decision, run_id, client) if decision.promotes else decision for decision in decisions]
-        text = _log(run_id, decisions, dry_run)
+            page = find_run_path(run_id)
+            decisions = [
+                crown(decision, run_id, page, client) if decision.promotes else decision for decision in decisions
+            ]
+        _log(run_id, decisions, dry_run)
+        text = "\n\n".join(decision_card(decision, dry_run) for decision in decisions)
         if options.nested:
             say(f"{text}\n")
         else:
@@ -115,7 +123,7 @@ def promote(
     return decisions
 
 
-def crown(decision: Decision, run_id: str, client: MlflowClient | None = None) -> Decision:
+def crown(decision: Decision, run_id: str, page: str, client: MlflowClient | None = None) -> Decision:
     """Register the challenger as a version, and give the alias to the best version.
 
     Parameters
@@ -124,6 +132,8 @@ def crown(decision: Decision, run_id: str, client: MlflowClient | None = None) -
         A decision that promotes.
     run_id : str
         The promotion's run.
+    page : str
+        Path of its page in the UI.
     client : MlflowClient, optional
         Client that writes to the registry.
 
@@ -136,14 +146,18 @@ def crown(decision: Decision, run_id: str, client: MlflowClient | None = None) -
     client = client or MlflowClient()
     best = decision.challenger
     name = REGISTERED_MODELS[decision.task]
-    source = f"models:/{best.model_id}"
-    signature = Model.load(source).signature  # reads one file, and not the logged model's page, as get_model_info does
-    metrics = client.get_run(best.run_id).data.metrics
-    card = version_card(decision, SELECTION[decision.task], run_id, metrics, signature)
-    tags = _version_tags(decision.task, best) | {"signature": signature_text(signature), "promotion_run": run_id}
-    _describe_model(client, decision.task)
-    registered = client.create_model_version(name, source, best.run_id, tags, description=card, model_id=best.model_id)
+    promoted = read_promoted_run(decision.task, best, client)
+    tags = _version_tags(decision.task, best) | {"signature": promoted.signature, "promotion_run": run_id}
+    limits = limits_text(promoted.age_groups)
+    if limits:
+        tags[LIMITS_TAG] = limits
+    card = version_card(decision, page, promoted)
+    create_model(client, decision.task)
+    registered = client.create_model_version(
+        name, f"models:/{best.model_id}", best.run_id, tags, description=card, model_id=best.model_id
+    )
     winner = _settle_alias(client, decision, registered)
+    describe_model(client, decision.task)
     if winner == int(registered.version):
         return replace(decision, version=winner)
     reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
@@ -197,36 +211,17 @@ def _rival_scores(task: str, replaced: int, split: str) -> dict[int, float]:
     return scores
 
 
-def _describe_model(client: MlflowClient, task: str) -> None:
-    """Create the registered model if there is none, and bring its page up to date."""
-    name = REGISTERED_MODELS[task]
-    page = model_page(task, name)
-    try:
-        client.create_registered_model(name, description=page)
-    except MlflowException:  # it exists
-        if client.get_registered_model(name).description != page:
-            client.update_registered_model(name, page)
-
-
-def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> str:
-    """Write the decisions to the run, and return them as its description has them."""
-    full = _cards(decisions, dry_run)
-    short = _cards(decisions, dry_run, SHOWN_CANDIDATES)
+def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> None:
+    """Write the decisions to the run."""
     tables = {}
     champions = {}
     for decision in decisions:
         tables[f"decision_{decision.task}.json"] = pd.DataFrame(decision_rows(decision), columns=DECISION_HEADER)
         if decision.version:
             champions[f"champion_{decision.task}"] = str(decision.version)
-    tags = log_files(run_id, texts={"decision.md": full}, figures={}, tables=tables)
-    log_tags(run_id, tags | champions | {"mlflow.note.content": short})
-    return short
-
-
-def _cards(decisions: Sequence[Decision], dry_run: bool, shown: int | None = None) -> str:
-    return "\n\n".join(
-        decision_card(decision, SELECTION[decision.task], MARGIN, dry_run, shown) for decision in decisions
-    )
+    tags = log_files(run_id, texts={"decision.md": promotion_page(decisions, dry_run)}, figures={}, tables=tables)
+    tags[DESCRIPTION_TAG] = promotion_page(decisions, dry_run, SHOWN_CANDIDATES)
+    log_tags(run_id, tags | champions)
 
 
 def _find_experiment(name: str, tasks: Sequence[str]) -> str:

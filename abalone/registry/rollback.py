@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
 
+from abalone.registry.model_page import describe_model
 from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder, set_alias
 from abalone.settings import REGISTERED_MODELS, UserError
-from abalone.tracking.run_logging import log_tags
+from abalone.tracking.addresses import Naming, link, registered_model_path, text_only, version_path
+from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 
 
@@ -39,7 +41,6 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
         pairs = {}
         for task in tasks:
             pairs[task] = (_required_holder(task, CHAMPION), _required_holder(task, PREVIOUS))
-        lines = []
         for task, (champion, previous) in pairs.items():
             name = REGISTERED_MODELS[task]
             if ROLLED_BACK in previous.tags:
@@ -48,9 +49,21 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
                 client.set_model_version_tag(name, champion.version, ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
             set_alias(client, name, CHAMPION, previous.version)
             set_alias(client, name, PREVIOUS, champion.version)
-            lines.append(f"{name}: version {previous.version} is champion again; {champion.version} is previous.")
-        log_tags(run_id, {"mlflow.note.content": "\n\n".join(lines)})
-        say("\n".join(lines))
+            describe_model(client, task)
+        log_tags(run_id, {DESCRIPTION_TAG: _describe(pairs, link)})
+        say(_describe(pairs, text_only))
+
+
+def _describe(pairs: Mapping[str, tuple[Any, Any]], named: Naming) -> str:
+    """Name the new champion and the new previous version of each task."""
+    lines = []
+    for task, (champion, previous) in pairs.items():
+        name = REGISTERED_MODELS[task]
+        model = named(name, registered_model_path(name))
+        back = named(f"version {previous.version}", version_path(name, previous.version))
+        gone = named(str(champion.version), version_path(name, champion.version))
+        lines.append(f"{model}: {back} is champion again; {gone} is previous.")
+    return "\n\n".join(lines)
 
 
 def _required_holder(task: str, alias: str) -> Any:

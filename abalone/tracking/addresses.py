@@ -7,10 +7,13 @@ they stay on the server that shows them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlflow
 from mlflow import MlflowClient
 
 MODE = "workflowType=machine_learning"
+Naming = Callable[[str, str], str]  # ``link`` or ``text_only``
 LOCAL_UI = "http://127.0.0.1:5000"  # where ``mlflow ui`` serves unless told otherwise
 
 
@@ -58,6 +61,11 @@ def artifact_picture(text: str, run_id: str, file: str) -> str:
 def link(text: str, path: str) -> str:
     """A Markdown link."""
     return f"[{text}]({path})"
+
+
+def text_only(text: str, path: str) -> str:
+    """The text alone, in place of ``link``, for a terminal."""
+    return text
 
 
 def full_address(path: str) -> str:

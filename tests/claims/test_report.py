@@ -51,6 +51,12 @@ def test_the_report_stands_on_its_own(found, text, page):
         assert not re.search(r"(src=|\]\()\"?(http|/)", form), "nothing is fetched from elsewhere"
 
 
+def test_the_verdicts_stand_right_below_the_answer_and_first_in_their_table(text):
+    _, first, table, *_ = text.split("\n\n")
+    assert "of the guide's 11 claims hold" in first
+    assert table.startswith("| verdict")
+
+
 def test_a_stranger_reads_what_was_measured_how_and_what_the_stages_are(measured, text, page):
     shown = [
         str(datetime.date.today()),
@@ -118,8 +124,9 @@ def test_the_page_of_the_run_answers_first_and_links_the_report(found, measured)
     page = run_page(found, measured, "[report.html](#/there)")
     holding = sum(finding.verdict == "supported" for finding in found)
     first = page.split("\n\n")[0]
-    assert first.startswith(f"**{holding} of the guide's 11 claims hold** over 3 seeds of 6 epochs.")
-    assert first.endswith("The whole report with figures: [report.html](#/there).")
+    assert first.startswith(
+        f"**{holding} of the guide's 11 claims hold** over 3 seeds of 6 epochs. With figures: [report.html](#/there)."
+    )
     for finding in found:
         assert finding.claim.words in first
 

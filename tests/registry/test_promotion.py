@@ -7,7 +7,7 @@ import json
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from registry_store import CLASSIFIER, candidate, experiment_id, promote_one, runs_of, version_with
+from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id, promote_one, runs_of, version_with
 
 from abalone.model.columns import RAW_COLUMNS
 from abalone.registry.decision import decide
@@ -103,7 +103,9 @@ def test_a_promotion_logs_its_options_and_the_gate(client):
         "dry_run": "false",
         "force": "false",
     }
-    assert "the gate is 5% better than the baseline" in run.data.tags["mlflow.note.content"]
+    page = run.data.tags["mlflow.note.content"]
+    assert page.index("*Gate*: what a run must pass") < page.index("| run")
+    assert "at least 5% better on validation than the baseline" in page
 
 
 @pytest.mark.parametrize("order", [("good", "better"), ("better", "good")])
@@ -117,7 +119,7 @@ def test_of_two_promotions_that_decided_at_the_same_time_the_better_wins(client,
         candidate(name, skill, experiment=name)
         decisions[name] = decide("classification", experiment_id(name))
     assert all(decision.promotes for decision in decisions.values())
-    outcome = {name: crown(decisions[name], "run") for name in order}
+    outcome = {name: crown(decisions[name], "run", PROMOTION_PAGE) for name in order}
     assert client.get_run(version_with("champion").run_id).info.run_name == "better"
     assert outcome["better"].promotes
     if order[0] == "better":
@@ -141,10 +143,10 @@ def test_an_alias_that_another_promotion_sets_first_is_set_again(client):
         def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
             if not self.is_overtaken:
                 self.is_overtaken = True
-                crown(decisions["better"], "run")
+                crown(decisions["better"], "run", PROMOTION_PAGE)
             super().set_registered_model_alias(name, alias, version)
 
     slow = SlowClient()
-    assert not crown(decisions["good"], "run", slow).promotes
+    assert not crown(decisions["good"], "run", PROMOTION_PAGE, slow).promotes
     assert slow.is_overtaken
     assert client.get_run(version_with("champion").run_id).info.run_name == "better"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mlflow import MlflowClient
-from registry_store import candidate, experiment_id, promote_one, refusals, say_nothing, version_with
+from registry_store import PROMOTION_PAGE, candidate, experiment_id, promote_one, refusals, say_nothing, version_with
 
 from abalone.registry.decision import decide
 from abalone.registry.promotion import crown
@@ -49,8 +49,10 @@ def test_a_second_version_of_a_rolled_back_run_is_not_promoted_either(client):
     for name, skill in (("first", 0.4), ("second", 0.6)):
         candidate(name, skill)
         decision = decide("classification", experiment_id())
-        crown(decision, decision.challenger.run_id)
-    crown(decision, decision.challenger.run_id)  # as another process at the same time does, or one that was killed
+        crown(decision, decision.challenger.run_id, PROMOTION_PAGE)
+    crown(
+        decision, decision.challenger.run_id, PROMOTION_PAGE
+    )  # as another process at the same time does, or one that was killed
     rollback(("classification",), say_nothing)
     candidate("third", 0.5)
     assert promote_one().promotes and version_with("champion").version == 4

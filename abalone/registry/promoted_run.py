@@ -1,0 +1,120 @@
+"""What the store knows of a run that is promoted: the rows it was fitted on, its errors by age, its signature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+
+from abalone.evaluation.age_groups import AgeGroup, group_by_age
+from abalone.registry.candidates import Candidate, predicted_rows
+from abalone.settings import PREDICTION_COLUMNS
+from abalone.tracking.markdown import markdown_table
+
+
+@dataclass(frozen=True)
+class PromotedRun:
+    """A run that is promoted.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Its metrics.
+    fitted_on : str
+        The rows that its model was fitted on, in words.
+    age_groups : sequence of AgeGroup
+        How far off it is on test by age; empty if its test predictions cannot be read.
+    signature : str
+        Input and output columns with their types.
+    """
+
+    metrics: Mapping[str, float]
+    fitted_on: str
+    age_groups: Sequence[AgeGroup]
+    signature: str
+
+
+def read_promoted_run(task: str, candidate: Candidate, client: MlflowClient) -> PromotedRun:
+    """Read what the pages of a version say of its run."""
+    run = client.get_run(candidate.run_id)
+    model = Model.load(f"models:/{candidate.model_id}")  # one file, unlike get_model_info
+    return PromotedRun(
+        metrics=run.data.metrics,
+        fitted_on=fitted_rows(run),
+        age_groups=_test_age_groups(task, candidate.run_id),
+        signature=signature_text(model.signature),
+    )
+
+
+def fitted_rows(run: Run) -> str:
+    """Name the rows that the logged models of a run were fitted on, with their number if the run has its data sets."""
+    counts = {}
+    for entry in run.inputs.dataset_inputs:
+        tags = {tag.key: tag.value for tag in entry.tags}
+        counts[tags.get("mlflow.data.context")] = json.loads(entry.dataset.profile)["num_rows"]
+    parts = ["train"]
+    named = "training rows"
+    if run.data.params.get("refit") == "true":
+        parts = ["train", "validation"]
+        named = "training and validation rows (validation scores are of a fit on the training rows alone)"
+    if not all(part in counts for part in parts):
+        return f"the {named}"
+    return f"{sum(counts[part] for part in parts):,} {named}"
+
+
+def _test_age_groups(task: str, run_id: str) -> list[AgeGroup]:
+    """Errors on the test rows by age; none if the run has no test predictions, which no decision needs."""
+    with suppress(MlflowException, OSError, KeyError):
+        rows = predicted_rows(run_id, "test")
+        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy())
+    return []
+
+
+def age_table(groups: Sequence[AgeGroup]) -> str:
+    """Return the errors on test by age as a Markdown table; empty without groups."""
+    if not groups:
+        return ""
+    if any(group.right is not None for group in groups):
+        header = ("test animals", "rings", "rows", "right label")
+        rows = [(group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups]
+    else:
+        header = ("test animals", "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
+        rows = []
+        for group in groups:
+            errors = (_shown(group.bias, "+.2f"), _shown(group.mae, ".2f"))
+            rows.append((group.name, group.rings, str(group.rows), *errors))
+    return markdown_table(header, rows)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def limits_text(groups: Sequence[AgeGroup]) -> str:
+    """Say in a sentence how far off a version is for old animals; empty if that is not known."""
+    known = [group for group in groups if group.rows]
+    if not known or known[-1].name != "old":
+        return ""
+    old = known[-1]
+    if old.right is not None:
+        shares = [f"{group.right:.0%} ({group.rings})" for group in reversed(known)]
+        return f"Right labels on test, by number of rings: {', '.join(shares)}."
+    way = "few" if old.bias < 0 else "many"
+    return (
+        f"On {old.rows} test animals with {old.rings} rings it predicts {abs(old.bias):.1f} rings too {way} on "
+        f"average, and is off by {old.mae:.1f}."
+    )
+
+
+def signature_text(signature: ModelSignature) -> str:
+    """Return the input and output columns with their types, in one line."""
+    sides = []
+    for schema in (signature.inputs, signature.outputs):
+        sides.append(", ".join(f"{column.name} {column.type.name}" for column in schema))
+    return " → ".join(sides)
