@@ -26,6 +26,7 @@ def test_a_run_has_its_name_tags_and_process_and_ends_finished(store):
     assert run.info.run_name == "classify"
     assert run.data.tags["stage"] == "classify"
     assert "process" in run.data.tags
+    assert run.data.tags["mlflow.source.name"] == "python -m abalone classify", "no path of this machine"
     assert experiment_of(run_id) == "abalone"
 
 
@@ -90,15 +91,16 @@ def test_earlier_runs_are_found_by_stage_split_and_status_the_newest_first(store
     assert find_stage(other_experiment, "encode", "a") == []
 
 
-def test_how_to_browse_names_the_command_the_run_and_the_leaderboards(store, own_folder):
+def test_how_to_browse_names_the_command_the_run_and_the_views(store, own_folder):
     with tracked_run("classify") as run_id:
         pass
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
-    heading, command, _, run, _, classifiers, regressors = how_to_browse(run_id).splitlines()
+    heading, command, _, run, _, stages, _, classifiers, regressors = how_to_browse(run_id).splitlines()
     runs = f"  http://127.0.0.1:5000/#/experiments/{kept(run_id).info.experiment_id}/runs"
     mode = "?workflowType=machine_learning"
     assert heading == "Browse:"
     assert command.endswith(f"mlflow ui --backend-store-uri sqlite:///{own_folder}/mlflow.db"), "for any folder"
     assert run == f"{runs}/{run_id}{mode}"
+    assert stages == f"{runs}{mode}&viewStateShareKey=stages"
     assert classifiers == f"{runs}{mode}&viewStateShareKey=classifiers"
     assert regressors == f"{runs}{mode}&viewStateShareKey=regressors"
