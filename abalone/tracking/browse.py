@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from abalone.settings import UserError
 from abalone.tracking.addresses import full_address, runs_path
 from abalone.tracking.database import reach
-from abalone.tracking.runs import EXPERIMENT_NAME, absolute_uri
+from abalone.tracking.runs import EXPERIMENT_NAME
 from abalone.tracking.views import STAGES_QUERY, STAGES_VIEW
 
 HOST = "127.0.0.1"
@@ -115,7 +115,7 @@ def _server(port: int) -> Iterator[subprocess.Popen]:
             f"make ui PORT={port + 1}"
         )
     command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), *SERVER_OPTIONS]
-    command += ["--backend-store-uri", absolute_uri(mlflow.get_tracking_uri())]
+    command += ["--backend-store-uri", mlflow.get_tracking_uri()]
     print("Starting MLflow's UI, which takes some seconds ...", flush=True)
     server = subprocess.Popen(command, env={**SERVER_DEFAULTS, **os.environ})
     try:

@@ -161,7 +161,7 @@ def how_to_browse(run_id: str) -> str:
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
         program = Path(sys.executable).with_name("mlflow")
-        lines.append(f"  {program} ui --backend-store-uri {absolute_uri(uri)}")
+        lines.append(f"  {program} ui --backend-store-uri {_absolute(uri)}")
     lines += ["This run:", f"  {full_address(run_path(experiment_id, run_id))}"]
     lines += ["The stages, in the guide's order:", f"  {full_address(runs_path(experiment_id, STAGES_VIEW))}"]
     lines.append("All runs, the best first:")
@@ -170,7 +170,7 @@ def how_to_browse(run_id: str) -> str:
     return "\n".join(lines)
 
 
-def absolute_uri(uri: str) -> str:
+def _absolute(uri: str) -> str:
     """The same store for a process in another folder: a relative SQLite path made absolute."""
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
