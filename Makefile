@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+PORT := 5000
 DATABASE := $(if $(MLFLOW_TRACKING_URI),,mlflow.db)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -11,8 +12,8 @@ help: ## list these targets
 run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage of the guide as tracked runs
 	mlflow run . --env-manager local --experiment-name $(or $(MLFLOW_EXPERIMENT_NAME),abalone)
 
-ui: $(VENV)/.installed $(DATABASE) ## browse the runs: http://127.0.0.1:5000/?workflowType=machine_learning
-	$(if $(filter http%,$(MLFLOW_TRACKING_URI)),@echo "The runs are at $(MLFLOW_TRACKING_URI)",mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --port 5000)
+ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
+	@python -m abalone.tracking.browse --port $(PORT)
 
 test: $(VENV)/.installed-test ## check style and run every test
 	ruff check .

@@ -27,6 +27,13 @@ SHOWN_METRICS = {
     "regression": ("val/rmse", "test/rmse", "test/mae", "test/r2"),
 }
 SHOWN_SETTINGS = ("features", "hidden_sizes", "learning_rate", "weight_decay", "dropout")
+TRIAL_SETTINGS = ("learning_rate", "gamma", "hidden_sizes", "weight_decay", "dropout")
+# Every stage has a place in the guide; what goes beyond it has the last one.
+STAGES_QUERY = "tags.guide_order LIKE '%' and attributes.status = 'FINISHED'"
+MODELS_COLUMN = "attributes.`Models`"
+STUDY_COLUMN = "tags.`study`"
+PRUNED_COLUMN = "tags.`pruned`"
+LEAST_WIDTH = 80  # pixels of a column
 CHART_SECTION = "curves"
 
 
@@ -58,10 +65,10 @@ def _stages_view() -> dict[str, Any]:
     """Stages in the guide's order, with the scores of both tasks."""
     metrics = ("test/accuracy", "test/roc_auc", "test/rmse", "overfit/test_rise")
     return _table(
-        search="tags.guide_order LIKE '%' and attributes.status = 'FINISHED'",
+        search=STAGES_QUERY,
         order_by="tags.`guide_order`",
         ascending=True,
-        columns=["attributes.`Models`", *_metric_columns(metrics), *_param_columns(SHOWN_SETTINGS)],
+        columns=[MODELS_COLUMN, *_metric_columns(metrics), *_param_columns(SHOWN_SETTINGS)],
     )
 
 
@@ -72,31 +79,34 @@ def _leaderboard(task: str) -> dict[str, Any]:
         search=f"{selection} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'",
         order_by=selection,
         ascending=not METRICS[SELECTION[task]].greater_is_better,
-        columns=["attributes.`Models`", *_metric_columns(SHOWN_METRICS[task]), *_param_columns(SHOWN_SETTINGS)],
+        columns=[MODELS_COLUMN, *_metric_columns(SHOWN_METRICS[task]), *_param_columns(SHOWN_SETTINGS)],
     )
 
 
 def _trials_view() -> dict[str, Any]:
-    """Trials of all studies, the latest first."""
+    """Trials, study by study, the latest trial first.
+
+    Sorted by their start, which is how the UI sorts anyhow, they would be folded under the runs of their studies.
+    """
     metrics = ("val/log_loss", "val/rmse", "best_epoch")
     return _table(
         search="tags.stage = 'trial'",
-        order_by="attributes.start_time",
-        ascending=False,
-        columns=["tags.`study`", *_metric_columns(metrics), *_param_columns(SHOWN_SETTINGS)],
+        order_by=STUDY_COLUMN,
+        ascending=True,
+        columns=[STUDY_COLUMN, PRUNED_COLUMN, *_metric_columns(metrics), *_param_columns(TRIAL_SETTINGS)],
     )
 
 
 def _curves_view() -> dict[str, Any]:
-    """Charts of the three stages about overfitting, the splits of a curve in one chart."""
+    """Charts of the three stages about overfitting: the test loss alone, then all splits of a curve in one chart."""
     state = _table(
         search="tags.lesson = 'overfitting' and attributes.status = 'FINISHED'",
         order_by="tags.`guide_order`",
         ascending=True,
-        columns=["attributes.`Models`"],
+        columns=[MODELS_COLUMN],
     )
     charts = [
-        _line_chart(["loss/train", "loss/test"]),
+        _line_chart(["loss/test"]),
         _line_chart(["loss/train", "loss/val", "loss/test"]),
         _line_chart(["accuracy/train", "accuracy/val", "accuracy/test"]),
         _line_chart(["learning_rate"]),
@@ -115,6 +125,7 @@ def _curves_view() -> dict[str, Any]:
 
 
 def _line_chart(metrics: Sequence[str]) -> dict[str, Any]:
+    """A chart of curves; the UI makes its title of their names."""
     return {
         "type": "LINE",
         "uuid": "-".join(metrics),
@@ -138,6 +149,7 @@ def _line_chart(metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def _table(search: str, order_by: str, ascending: bool, columns: Sequence[str]) -> dict[str, Any]:
+    """A table with its columns in the order given (the UI sorts them by name) and wide enough for their names."""
     return {
         "searchFilter": search,
         "orderByKey": order_by,
@@ -147,7 +159,17 @@ def _table(search: str, order_by: str, ascending: bool, columns: Sequence[str]) 
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
+        "columnOrder": list(columns),
+        "columnWidths": {column: _width(column) for column in columns},
     }
+
+
+def _width(column: str) -> int:
+    """Pixels of a column; models, studies and outcomes are longer than the names of their columns."""
+    if column in (MODELS_COLUMN, STUDY_COLUMN, PRUNED_COLUMN):
+        return 150
+    name = column.split("`")[1]
+    return max(LEAST_WIDTH, 26 + 7 * len(name))
 
 
 def _metric_columns(names: Sequence[str]) -> list[str]:

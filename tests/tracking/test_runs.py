@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from abalone.tracking.runs import RunOptions, find_stage, how_to_browse, tracked_run
+from abalone.tracking.runs import UNFOLDING_TAG, RunOptions, find_stage, how_to_browse, tracked_run
 
 
 def kept(run_id: str) -> Run:
@@ -91,16 +91,25 @@ def test_earlier_runs_are_found_by_stage_split_and_status_the_newest_first(store
     assert find_stage(other_experiment, "encode", "a") == []
 
 
-def test_how_to_browse_names_the_command_the_run_and_the_views(store, own_folder):
+def test_how_to_browse_names_the_command_the_run_the_stages_and_the_leaderboards(store, own_folder):
     with tracked_run("classify") as run_id:
         pass
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
-    heading, command, _, run, _, stages, _, classifiers, regressors = how_to_browse(run_id).splitlines()
+    heading, command, *addresses = how_to_browse(run_id).splitlines()
     runs = f"  http://127.0.0.1:5000/#/experiments/{kept(run_id).info.experiment_id}/runs"
     mode = "?workflowType=machine_learning"
     assert heading == "Browse:"
     assert command.endswith(f"mlflow ui --backend-store-uri sqlite:///{own_folder}/mlflow.db"), "for any folder"
-    assert run == f"{runs}/{run_id}{mode}"
-    assert stages == f"{runs}{mode}&viewStateShareKey=stages"
-    assert classifiers == f"{runs}{mode}&viewStateShareKey=classifiers"
-    assert regressors == f"{runs}{mode}&viewStateShareKey=regressors"
+    assert [line for line in addresses if line.startswith("  ")] == [
+        f"{runs}/{run_id}{mode}",
+        f"{runs}{mode}&viewStateShareKey=stages",
+        f"{runs}{mode}&viewStateShareKey=classifiers",
+        f"{runs}{mode}&viewStateShareKey=regressors",
+    ]
+
+
+@pytest.mark.parametrize("parent, unfolded", [("main", True), ("tune", False)])
+def test_the_children_of_main_unfold_it_in_the_ui(store, parent, unfolded):
+    with tracked_run(parent, {"stage": parent}), tracked_run("child", options=RunOptions(nested=True)) as run_id:
+        pass
+    assert (UNFOLDING_TAG.items() <= kept(run_id).data.tags.items()) is unfolded

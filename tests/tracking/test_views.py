@@ -1,26 +1,72 @@
-"""Leaderboards: what they ask for exists, and they select and sort as promotion does."""
+"""Shared views: what they ask for exists, and leaderboards select and sort as promotion does."""
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
+from collections.abc import Sequence
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from abalone.settings import load_settings
 from abalone.stages.stage import run_stage
-from abalone.tracking.views import LEADERBOARDS, VIEW_TAG_PREFIX, offer_views
+from abalone.tracking.views import (
+    CURVES_VIEW,
+    LEADERBOARDS,
+    STAGES_VIEW,
+    TRIALS_VIEW,
+    VIEW_TAG_PREFIX,
+    offer_views,
+)
 
 
-def leaderboard(experiment_id: str, task: str) -> dict:
-    """The state of a task's view, decoded from the tag in which MLflow keeps it."""
-    tag = MlflowClient().get_experiment(experiment_id).tags[VIEW_TAG_PREFIX + LEADERBOARDS[task]]
+def view(experiment_id: str, name: str) -> dict:
+    """The state of a view, decoded from the tag in which MLflow keeps it."""
+    tag = MlflowClient().get_experiment(experiment_id).tags[VIEW_TAG_PREFIX + name]
     kind, packed = json.loads(tag)["state"].split(";")
     assert kind == "deflate"
     return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def found_by(experiment_id: str, state: dict) -> list[Run]:
+    """The runs that a view shows, in its order."""
+    direction = "ASC" if state["orderByAsc"] else "DESC"
+    order = [f"{state['orderByKey']} {direction}"]
+    return MlflowClient().search_runs([experiment_id], state["searchFilter"], order_by=order)
+
+
+def columns_of(runs: Sequence[Run]) -> set[str]:
+    """The columns that runs can fill, in MLflow's spelling."""
+    columns = {"attributes.`Models`"}
+    for run in runs:
+        for kind, names in (("metrics", run.data.metrics), ("params", run.data.params), ("tags", run.data.tags)):
+            columns |= {f"{kind}.`{name}`" for name in names}
+    return columns
+
+
+@pytest.fixture
+def abalone(store: str) -> str:
+    """Id of an experiment with its views."""
+    experiment_id = mlflow.set_experiment("abalone").experiment_id
+    offer_views(experiment_id)
+    return experiment_id
+
+
+def add_run(experiment_id: str, status: str = "FINISHED", **tags: str) -> str:
+    """A run that has ended, with the columns of a stage or a trial; returns its name."""
+    client = MlflowClient()
+    name = tags.get("name", tags["stage"])
+    run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+    client.set_terminated(run_id, status)
+    return name
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    return [run.info.run_name for run in runs]
 
 
 @pytest.mark.parametrize("stage, metric", [("classify", "log_loss"), ("regress", "rmse")])
@@ -30,14 +76,18 @@ def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_columns_that_they_ha
         run_ids[name] = run_stage(name, load_settings(name, {"epochs": 1})).run_id
     client = MlflowClient()
     experiment_id = client.get_experiment_by_name("abalone").experiment_id
-    board = leaderboard(experiment_id, load_settings(stage).task)
+    board = view(experiment_id, LEADERBOARDS[load_settings(stage).task])
     assert board["orderByKey"] == f"metrics.`val/{metric}`"
     assert board["orderByAsc"] is True
-    order = [f"{board['orderByKey']} ASC"]
-    [found] = client.search_runs([experiment_id], board["searchFilter"], order_by=order)
+    [found] = found_by(experiment_id, board)
     assert found.info.run_id == run_ids[stage]
-    logged = {f"metrics.`{key}`" for key in found.data.metrics} | {f"params.`{key}`" for key in found.data.params}
-    assert set(board["selectedColumns"]) - {"attributes.`Models`"} <= logged
+    assert set(board["selectedColumns"]) <= columns_of([found])
+    assert board["columnOrder"] == board["selectedColumns"] == list(board["columnWidths"])
+
+    stages = view(experiment_id, STAGES_VIEW)
+    runs = found_by(experiment_id, stages)
+    assert names_of(runs) == ["classify", "regress"], "in the guide's order"
+    assert set(stages["selectedColumns"]) <= columns_of(runs)
 
 
 def test_trials_and_runs_that_failed_are_not_on_a_leaderboard(store):
@@ -50,7 +100,39 @@ def test_trials_and_runs_that_failed_are_not_on_a_leaderboard(store):
         client.set_terminated(run.info.run_id, status)
         run_ids.append(run.info.run_id)
     offer_views(experiment_id)
-    board = leaderboard(experiment_id, "classification")
     assert LEADERBOARDS["classification"] == "classifiers"
+    board = view(experiment_id, "classifiers")
     found = client.search_runs([experiment_id], board["searchFilter"])
     assert [run.info.run_id for run in found] == run_ids[-1:]
+
+
+def test_the_stages_stand_in_the_guides_order_those_of_several_runs_of_main_side_by_side(abalone):
+    for order, stage in (("2", "deepen"), ("1", "classify"), ("7", "rings")) * 2:
+        add_run(abalone, stage=stage, guide_order=order)
+    add_run(abalone, "FAILED", stage="encode", guide_order="3")
+    add_run(abalone, stage="promote")
+    found = found_by(abalone, view(abalone, STAGES_VIEW))
+    assert names_of(found) == ["classify", "classify", "deepen", "deepen", "rings", "rings"]
+
+
+def test_the_curves_are_those_of_the_stages_about_overfitting_and_every_stage_logs_them(store):
+    for stage in ("classify", "dropout", "encode"):
+        run_stage(stage, load_settings(stage, {"epochs": 2}))
+    experiment_id = MlflowClient().get_experiment_by_name("abalone").experiment_id
+    state = view(experiment_id, CURVES_VIEW)
+    runs = found_by(experiment_id, state)
+    assert names_of(runs) == ["encode", "dropout"]
+    for chart in state["compareRunCharts"]:
+        assert set(chart["selectedMetricKeys"]) <= set(runs[0].data.metrics)
+        assert chart["metricSectionId"] == state["compareRunSections"][0]["uuid"], "or it is not drawn"
+    drawn = [chart["selectedMetricKeys"] for chart in state["compareRunCharts"]]
+    assert ["loss/train", "loss/val", "loss/test"] in drawn
+
+
+def test_trials_are_listed_by_study_whatever_became_of_them_and_never_folded_under_their_studies(abalone):
+    add_run(abalone, stage="tune", study="b")
+    for study, status in (("b", "KILLED"), ("a", "FINISHED"), ("a", "FAILED")):
+        add_run(abalone, status, stage="trial", study=study, name=f"trial of {study}")
+    state = view(abalone, TRIALS_VIEW)
+    assert names_of(found_by(abalone, state)) == ["trial of a", "trial of a", "trial of b"]
+    assert state["orderByKey"] != "attributes.start_time", "which makes the UI fold children"
