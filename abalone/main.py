@@ -55,10 +55,11 @@ LESSON_TITLES = {
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a promotion of one task came to: its outcome in Markdown, and the champion's version if there is one."""
+    """Outcome of a promotion, for the terminal and with links for pages, and the version of the champion, if any."""
 
     task: str
     outcome: str
+    on_page: str
     version: int | None = None
 
 
@@ -162,9 +163,12 @@ def _promote(task: str, say: Say) -> Promotion:
         [decision] = promote((task,), say, options=RunOptions(run_name=f"promote {task}", nested=True))
     except NoCandidate as error:
         say(f"No promotion: {error}")
-        return Promotion(task, f"No champion of {task}: {error}")
-    outcome = champion_line(decision, SELECTION[task], f"models:/{REGISTERED_MODELS[task]}@champion")
-    return Promotion(task, outcome, decision.version)
+        outcome = f"No champion of {task}: {error}"
+        return Promotion(task, outcome, outcome)
+    uri = f"models:/{REGISTERED_MODELS[task]}@champion"
+    outcome = champion_line(decision, SELECTION[task], uri)
+    on_page = champion_line(decision, SELECTION[task], uri, named=link)
+    return Promotion(task, outcome, on_page, decision.version)
 
 
 def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> str:
@@ -212,8 +216,9 @@ def _log_results(run_id: str, results: Sequence[Result], promotions: Sequence[Pr
         lesson = lesson_line(experiment_id, run_id, LESSON_FILE)
         picture = artifact_picture("Overfitting and its remedies", run_id, LESSON_FILE)
     latest = f"All of it: {link('the latest run of main', run_path(experiment_id, run_id))}."
-    log_tags(run_id, tags | {"mlflow.note.content": _page(start, promoted, lesson, stages, table)})
-    describe_experiment(run_id, _page(start, promoted, stages, lesson, picture, table, latest))
+    won = "\n\n".join(promotion.on_page for promotion in promotions)
+    log_tags(run_id, tags | {"mlflow.note.content": _page(start, won, lesson, stages, table)})
+    describe_experiment(run_id, _page(start, won, stages, lesson, picture, table, latest))
     return text
 
 
