@@ -37,7 +37,7 @@ from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
 from abalone.tracking.addresses import artifact_picture, link, run_path
 from abalone.tracking.markdown import markdown_table
-from abalone.tracking.run_logging import describe_experiment, log_files, log_tags
+from abalone.tracking.run_logging import DESCRIPTION_TAG, describe_experiment, log_files, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse, tracked_run
 from abalone.tuning.plan import Plan, read_space
 from abalone.tuning.search import Limits
@@ -45,7 +45,7 @@ from abalone.tuning.tune import BASES, Where, run_tune
 
 Say = Callable[[str], None]
 Job = Callable[..., Result]  # called with ``options``
-LESSON_FILE = "lesson.png"  # before all other files in the list of artifacts
+LESSON_FILE = "lesson.png"  # comes first in the list of artifacts
 LESSON_TITLES = {
     "encode": "encode: no remedy",
     "regularize": "regularize: weight decay",
@@ -74,7 +74,7 @@ def run_main(
 ) -> list[Result]:
     """Run everything as nested runs of one parent: report, stages, studies, promotions.
 
-    A failure is reported and the rest goes on; the parent fails at the end.
+    A failure is reported and the other jobs still run; the parent fails at the end.
 
     Parameters
     ----------
@@ -152,13 +152,13 @@ def _test_scores(result: Result) -> str:
 
 
 def _trained_tasks(results: Sequence[Result]) -> list[str]:
-    """The tasks of which at least one stage ended well; a result names one task, or both."""
+    """The tasks with at least one successful stage; a result names one task, or both."""
     done = [result for result in results if not result.error]
     return [task for task in TASKS if any(task in result.task for result in done)]
 
 
 def _promote(task: str, say: Say) -> Promotion:
-    """Promote the best run of a task; having no good enough candidate is no failure."""
+    """Promote the best run of a task; the lack of a good enough candidate is not a failure."""
     try:
         [decision] = promote((task,), say, options=RunOptions(run_name=f"promote {task}", nested=True))
     except NoCandidate as error:
@@ -175,7 +175,7 @@ def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> 
     """Write the report on the guide's claims, if one was asked for; return the message of its error, or ""."""
     if not seeds:
         return ""
-    say(f"The guide's claims first, over {seeds} seeds, so that the pages of the stages can cite them ...")
+    say(f"Judging the guide's claims over {seeds} seeds first, so that the pages of the stages can cite them ...")
     try:
         run_report(stages, seeds, say, RunOptions(nested=True))
     except Exception as error:
@@ -186,7 +186,7 @@ def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> 
 
 
 def _message(error: Exception) -> str:
-    """The text of an error, which is never empty: an empty one would pass for success."""
+    """The text of an error, which is never empty, because an empty one would count as success."""
     return str(error) or type(error).__name__
 
 
@@ -215,9 +215,9 @@ def _log_results(run_id: str, results: Sequence[Result], promotions: Sequence[Pr
     if figures:
         lesson = lesson_line(experiment_id, run_id, LESSON_FILE)
         picture = artifact_picture("Overfitting and its remedies", run_id, LESSON_FILE)
-    latest = f"All of it: {link('the latest run of main', run_path(experiment_id, run_id))}."
+    latest = f"All results: {link('the latest run of main', run_path(experiment_id, run_id))}."
     won = "\n\n".join(promotion.on_page for promotion in promotions)
-    log_tags(run_id, tags | {"mlflow.note.content": _page(start, won, lesson, stages, table)})
+    log_tags(run_id, tags | {DESCRIPTION_TAG: _page(start, won, lesson, stages, table)})
     describe_experiment(run_id, _page(start, won, stages, lesson, picture, table, latest))
     return text
 

@@ -23,6 +23,7 @@ TASKS = tuple(MODEL_KINDS)
 REGISTERED_MODELS = {task: f"abalone-{kind}" for task, kind in MODEL_KINDS.items()}
 PREDICTION_COLUMNS = {"classification": "probability_old", "regression": "predicted_rings"}  # of predictions/*.json
 ANSWER_COLUMNS = {"classification": "probability_old", "regression": "rings"}  # of a logged model's answer
+TENSOR_OUTPUTS = {"classification": "logits `[n, 2]` (Young, Old)", "regression": "rings `[n, 1]`"}  # of its module
 SEARCHED_BY_DEFAULT = ("learning_rate", "gamma", "depth", "weight_decay")
 
 

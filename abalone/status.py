@@ -6,7 +6,7 @@ It only reads: if there is no store, or no experiment of this name, it says so a
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,7 +91,7 @@ def _run_fields(run: Run | None) -> Fields | None:
 
 
 def _best(experiment_id: str, task: str) -> Fields | None:
-    """The run that validation prefers, with its score and that on test."""
+    """The run with the best validation score, with that score and its test score."""
     run = best_run(experiment_id, task)
     if run is None:
         return None
@@ -163,7 +163,7 @@ def _study(run: Run) -> Fields:
 
 
 def study_of_winner(run_id: str) -> Fields:
-    """What the study logged whose winner a run is."""
+    """What a study logged, found by the run of its winner."""
     return _study(read_run(read_run(run_id).data.tags[PARENT_TAG]))
 
 
@@ -220,11 +220,16 @@ def status_text(status: Mapping[str, Any]) -> str:
             _study_table(status),
         ]
     if status["next"]:
-        parts.append("\n".join(["Next:", *(f"  {command}" for command in status["next"])]))
+        parts.append(_indented("Next:", status["next"]))
     if status["browse"]:
-        lines = [ui_command(), status["browse"]]
-        parts.append("\n".join(["Browse:", *(f"  {line}" for line in lines if line)]))
+        lines = [line for line in (ui_command(), status["browse"]) if line]
+        parts.append(_indented("Browse:", lines))
     return "\n\n".join(part for part in parts if part)
+
+
+def _indented(title: str, lines: Sequence[str]) -> str:
+    """A title, and lines indented below it."""
+    return "\n".join([title] + [f"  {line}" for line in lines])
 
 
 def _stage_table(status: Fields) -> str:

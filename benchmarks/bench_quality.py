@@ -36,7 +36,7 @@ SHOWN = {"classification": ("log_loss", "roc_auc", "accuracy"), "regression": ("
 OURS = "rings"
 BETTER = "rings is better"
 WORSE = "rings is worse"
-NOISE = "inside the noise"
+NOISE = "within the noise"
 MARKS = {BETTER: "", NOISE: " ≈", WORSE: " †"}  # after a score
 BOOSTING_ROUNDS = 2000
 
@@ -47,7 +47,7 @@ split (three to five settings; early stopping for boosting rounds) and refitted 
 is fitted on the same rows with its default settings; the guide's stages run as the guide defines them. *Advantage* is
 how much better `rings` scores on the same splits, with the 95 % interval of Nadeau and Bengio (2003), which allows for
 splits that share rows; *wins* counts the splits on which it is better. Advantage, wins and verdict use log loss for
-classification and RMSE for regression. The other scores are judged the same way: ≈ marks a difference inside the noise,
+classification and RMSE for regression. The other scores are judged the same way: ≈ marks a difference within the noise,
 † a score on which `rings` is worse; on unmarked scores `rings` is better. CPU seconds are for one split on one thread,
 tuning included; one fit of `rings` serves both tasks."""
 
@@ -193,7 +193,7 @@ class Advantage:
 
 
 def advantage(metric: str, ours: np.ndarray, theirs: np.ndarray, test_to_train: float) -> Advantage:
-    """Compare scores on the same splits, [S] each; a difference whose interval contains 0 is inside the noise.
+    """Compare scores on the same splits, [S] each; a difference whose interval contains 0 is within the noise.
 
     The interval is that of Nadeau and Bengio; ``test_to_train`` is the number of test rows per training row.
     """

@@ -71,7 +71,7 @@ def test_main_judges_the_claims_first_so_that_pages_can_cite_them(store, monkeyp
     monkeypatch.setattr("abalone.main.run_report", report)
     said = []
     run_main({"classify": load_settings("classify", {"epochs": 1})}, said.append, seeds=3)
-    assert said[0].startswith("The guide's claims first, over 3 seeds")
+    assert said[0].startswith("Judging the guide's claims over 3 seeds first")
     page = runs_by_name()["classify"].data.tags["mlflow.note.content"]
     assert "Over 3 seeds all is well. ([report](#/" in page
 

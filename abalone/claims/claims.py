@@ -47,7 +47,7 @@ def short_label(measure: str) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the guide, as a difference that every seed measures anew.
+    """A claim of the guide, as a difference that is measured on each seed.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Claim:
 
     @property
     def min_epochs(self) -> int:
-        """Epochs of training without which nothing can be said of the claim."""
+        """Fewest epochs of training on which the claim can be judged."""
         if self.metric in CURVE_MEASURES:
             return OVERFIT_AT + 1
         return 1

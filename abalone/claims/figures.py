@@ -18,8 +18,8 @@ from abalone.evaluation.overfitting import OVERFIT_AT
 def claim_figures(found: Sequence[Finding], measured: Measured) -> dict[str, Figure]:
     """One figure per judged claim, by file name: curves for the claim that a network overfits, else values by seed.
 
-    Each title states the verdict with the claim, which alone would read like a result. A claim that was not judged has
-    no figure.
+    Each title gives the claim with its verdict, because the claim alone would read like a result. A claim that was not
+    judged has no figure.
     """
     curves = {stage: measured[stage]["loss/test"] for stage in CURVED}
     figures = {}

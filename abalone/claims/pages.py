@@ -24,14 +24,15 @@ DETAILS_HEADER = ("claim", "what is measured", "guide", "95 % interval", "correc
 STAGE_METRICS = ("accuracy", "roc_auc", "log_loss", "rmse")
 TITLE = "The guide's claims, measured"
 INTRODUCTION = (
-    "A course guide teaches deep learning with PyTorch on the Abalone data: sex, size, weights and number of rings, "
-    "which tell the age, of {rows} shells. A shell with {old} rings or more is Old (the positive class), any other is "
-    "Young. The guide trains networks that tell the two apart, and one that predicts the number of rings, and says "
+    "A course guide teaches deep learning with PyTorch on the Abalone data: sex, size, weights and number of rings "
+    "(which gives the age) of {rows} shells. A shell with {old} rings or more is Old (the positive class), any other "
+    "is Young. The guide trains networks that distinguish the two, and one that predicts the number of rings, and says "
     "which changes helped. For this report its stages were trained again on {seeds} random splits of the shells, half "
     "of each held out for testing, and each claim was checked against the test scores.\n\n"
     "Made on {date} with seeds 0 to {last}, {epochs} epochs, data set `{name}`, fingerprint `{sha256}` (SHA-256). To "
-    "make it again: `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`. The figures are part "
-    "of this file, and stand beside it as `claim_1.png` and so on; MLflow's UI shows them in `report.html` only."
+    "reproduce it: `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`. The figures are "
+    "embedded in this file and stored beside it as `claim_1.png` and so on; MLflow's UI shows them in `report.html` "
+    "only."
 )
 EXPLANATION = (
     "Every stage was trained with {seeds} seeds; the seed decides split, initial weights and batch order. A difference "
@@ -61,7 +62,7 @@ HTML_OF_MARKDOWN = {  # all the Markdown that the report uses, besides tables
 
 
 def claims_table(found: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """The cells under ``CLAIMS_HEADER``, one row per finding; the reason instead of a number that is not judged."""
+    """The cells under ``CLAIMS_HEADER``, one row per finding; the reason in place of a number if it is not judged."""
     rows = []
     for finding in found:
         difference = finding.reason
@@ -184,7 +185,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> str:
-    """The description of the report's run: the answer with the way to the report, then the tables.
+    """The description of the report's run: the answer with a link to the report, then the tables.
 
     Parameters
     ----------

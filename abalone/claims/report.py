@@ -27,6 +27,7 @@ from abalone.tracking.addresses import find_run_path, link
 from abalone.tracking.markdown import markdown_table
 from abalone.tracking.run_logging import DESCRIPTION_TAG, environment_tags, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
+from abalone.tracking.seed_findings import SEEDS_TAG_PREFIX
 
 
 def run_report(
@@ -72,7 +73,9 @@ def run_report(
 
 def _seed_tags(measured: Measured, test_to_train: float) -> dict[str, str]:
     """A tag per stage, which the page of that stage's run quotes."""
-    return {f"seeds.{stage}": sentence for stage, sentence in stage_sentences(measured, test_to_train).items()}
+    return {
+        f"{SEEDS_TAG_PREFIX}{stage}": sentence for stage, sentence in stage_sentences(measured, test_to_train).items()
+    }
 
 
 def _log_report(

@@ -64,7 +64,7 @@ class Finding:
 
     @property
     def is_judged(self) -> bool:
-        """Whether the settings of the report can show anything of the claim."""
+        """Whether the training was long enough to judge the claim."""
         return self.verdict != NOT_JUDGED
 
     @property
@@ -80,13 +80,13 @@ class Finding:
 
     @property
     def full_verdict(self) -> str:
-        """The verdict, and how far it reaches."""
+        """The verdict, and what it applies to."""
         if not self.is_judged:
             return f"{self.verdict}: {self.reason}"
         if self.claim.of_split:
             if self.verdict == SUPPORTED:
-                return "supported (a single split can give it)"
-            return "not supported (single splits do not give it)"
+                return "supported (within the range of single splits)"
+            return "not supported (outside the range of single splits)"
         if self.verdict == UNDECIDED:
             return f"{self.verdict} at {len(self.values)} seeds"
         if self.is_of_these_rows_only:

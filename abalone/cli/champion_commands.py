@@ -25,7 +25,7 @@ from abalone.cli.output import decisions_object, print_object, reporting, say
     type=click.FloatRange(min=0),
     default=0,
     show_default=True,
-    help="Least improvement over the champion, in nats (log_loss) or rings (rmse).",
+    help="Smallest improvement over the champion to promote, in nats (log_loss) or rings (rmse).",
 )
 @boolean_option("--dry-run", "Decide and report, but leave the registry unchanged.")
 @boolean_option("--force", "Promote even if the champion cannot be compared on the same rows.")
@@ -64,7 +64,7 @@ def promote(
 @task_option(None)
 @run_options
 def rollback(task: str, experiment_name: str | None, run_name: str | None, debug: bool) -> None:
-    """Put the previous champion back."""
+    """Restore the previous champion."""
     from abalone.registry import rollback as registry_rollback
     from abalone.tracking.runs import RunOptions
 

@@ -1,4 +1,4 @@
-"""How commands are made and grouped: sections in an order of our own, and an example with each command."""
+"""Commands, each with an example in its help, and a group that lists them in sections."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SectionedGroup(click.Group):
 def command(
     name: str, example: str, text: str | None = None, summary: str | None = None
 ) -> Callable[[Callable], click.Command]:
-    """Make a command of the decorated function.
+    """Turn the decorated function into a command.
 
     Parameters
     ----------

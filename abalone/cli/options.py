@@ -65,8 +65,8 @@ def task_option(default: str | None) -> Callable:
     """Add ``--task``: one of the tasks, or both; without a default it is required."""
     choices = click.Choice((*TASKS, "both"))
     if default is None:  # not passed on, because click takes an explicit default of None for a value
-        return click.option("--task", type=choices, required=True, help="Whose champion.")
-    return click.option("--task", type=choices, default=default, show_default=True, help="Whose champion.")
+        return click.option("--task", type=choices, required=True, help="Task of the champion.")
+    return click.option("--task", type=choices, default=default, show_default=True, help="Task of the champion.")
 
 
 def tasks_of(task: str) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def rings(experiment_name: str | None, run_name: str | None, debug: bool, **give
 @settings_options(SHARED_BY_MAIN)
 @run_options
 def main(trials: int, seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
-    """Run the whole guide in one process: stages, tuning, promotion, the guide's claims, one closing table."""
+    """Run the whole guide in one process: stages, tuning, promotion, the guide's claims and a closing table."""
     if 0 < seeds < 3:
         raise click.BadParameter(
             f"{seeds} is too few to judge a claim; expected 0 for no report, or at least 3", param_hint="'--seeds'"

@@ -1,11 +1,12 @@
 """Fit the Markdown tables in a text to the width of a terminal.
 
 Rule: a table that is too wide is wrapped at words, first the titles that are wider than their columns, then the widest
-cells, each to at most ``MOST_LINES`` lines. If that is not enough, columns are left out, the second last first, and
-named below the table. The first and the last column always stay: they say what a row is about and how it ended.
+cells, each to at most ``MOST_LINES`` lines. If that is not enough, columns are left out, the
+second-to-last first, and named below the table. The first and the last column always stay: they say what a row is about
+and how it ended.
 
-Files and pages in MLflow keep the whole tables. So do links to pages of the UI, which begin with ``#`` and lead nowhere
-from a terminal: of these, the text stays.
+Files and pages in MLflow keep the whole tables. Links to pages of the UI begin with ``#`` and lead nowhere from a
+terminal, so only their text is printed.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ def _fit_table(table: str, width: int) -> str:
 
 
 def _room(rows: Sequence[Row], width: int) -> int:
-    """Characters that all cells of a line have together."""
+    """Characters that a line has for all of its cells."""
     return width - SEPARATOR * len(rows[0]) - 1
 
 
 def _narrowest(column: Row) -> int:
-    """The least width at which no cell of a column has more than ``MOST_LINES`` lines or a broken word."""
-    words = [word for cell in column for word in cell.split()]
-    width = max(1, *(min(len(word), LONGEST_WORD) for word in words)) if words else 1
+    """The smallest width at which no cell of a column has more than ``MOST_LINES`` lines or a broken word."""
+    longest = max((len(word) for cell in column for word in cell.split()), default=1)
+    width = min(longest, LONGEST_WORD)
     while any(len(_wrap(cell, width)) > MOST_LINES for cell in column):
         width += 1
     return width
@@ -72,7 +73,8 @@ def _column_widths(rows: Sequence[Row], width: int) -> list[int]:
     widths = [max(len(cell) for cell in column) for column in columns]
     titles_wrapped = []
     for title, *cells in columns:
-        titles_wrapped.append(max(_narrowest([title]), *(len(cell) for cell in cells), 1))
+        longest_cell = max((len(cell) for cell in cells), default=1)
+        titles_wrapped.append(max(_narrowest([title]), longest_cell))
     cells_wrapped = [_narrowest(column) for column in columns]
     words_broken = [min(NARROWEST, least) for least in cells_wrapped]
     for least in (titles_wrapped, cells_wrapped, words_broken):

@@ -14,7 +14,7 @@ AGE_BOUNDS = (8, 12)
 
 @dataclass(frozen=True)
 class AgeGroup:
-    """The predictions for the animals of an age.
+    """How far off predictions are for one age group.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class AgeGroup:
     rows : int
         Number of animals.
     right : float or None
-        Of a classifier: share of animals with the right label.
+        Of a classifier: share of animals with the correct label.
     bias : float or None
         Of a regressor: mean of predicted minus true rings.
     mae : float or None

@@ -55,17 +55,14 @@ def new_figure(
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        style_axis(axis)
     return figure, axes
 
 
-def metric_label(name: str) -> str:
-    """Label of a metric with its unit, such as ``RMSE (rings)``."""
-    metric = METRICS[name]
-    if metric.unit:
-        return f"{metric.label} ({metric.unit})"
-    return metric.label
+def style_axis(axis: Axes) -> None:
+    """Give a panel a light grid, and no lines at the top and the right."""
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def training_curves(
@@ -85,11 +82,11 @@ def training_curves(
     """
     if "accuracy/val" in metrics:
         errors = {"loss": baseline["baseline/test_log_loss"], "accuracy": 1 - baseline["baseline/test_accuracy"]}
-        labels = {"loss": "loss (nats)", "accuracy": metric_label("accuracy")}
+        labels = {"loss": "loss (nats)", "accuracy": METRICS["accuracy"].label_with_unit}
     else:
         rmse = baseline["baseline/test_rmse"]
         errors = {"loss": rmse**2, "rmse": rmse}
-        labels = {"loss": "loss (rings²)", "rmse": metric_label("rmse")}
+        labels = {"loss": "loss (rings²)", "rmse": METRICS["rmse"].label_with_unit}
     figure, axes = new_figure(f"{title}: lowest validation loss at epoch {best_epoch}", columns=2, width=9)
     for axis, (name, label) in zip(axes, labels.items()):
         _plot_splits(axis, metrics, name)
@@ -106,9 +103,13 @@ def _share_scale(axis: Axes, metrics: Mapping[str, Sequence[float]], name: str, 
     # same in every run on the same rows, without a look at the other runs. The shares hold the curves of the guide's
     # stages with a margin; an accuracy counts as 1 - the share of errors.
     task = "regression" if "rmse" in errors else "classification"
-    low, high = (share * errors[name] for share in CURVE_SHARES[task, name])
+    low_share, high_share = CURVE_SHARES[task, name]
+    low = low_share * errors[name]
+    high = high_share * errors[name]
     if name == "accuracy":
-        low, high = 1 - high, 1 - low
+        lowest_error = low
+        low = 1 - high
+        high = 1 - lowest_error
     values = np.concatenate([metrics.get(f"{name}/{part}", ()) for part in SPLIT_COLOURS])
     margin = 0.03 * (high - low)
     axis.set_ylim(min(low, values.min() - margin), max(high, values.max() + margin))

@@ -1,4 +1,4 @@
-"""The lesson of the guide in one figure: overfitting, what two remedies do to it, and how little accuracy tells."""
+"""The lesson of the guide in one figure: overfitting, the effect of two remedies, and accuracies that hardly differ."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abalone.evaluation.figures import GREEN, RED, SPLIT_COLOURS, legend_below
+from abalone.evaluation.figures import GREEN, RED, SPLIT_COLOURS, legend_below, style_axis
 from abalone.evaluation.overfitting import OVERFIT_AT, rise_of_test_loss
 from abalone.evaluation.scores import accuracy_interval
 
-DPI = 80  # three stages make a picture of 832 pixels: the UI cuts off what a description has no room for
+DPI = 80  # three stages make a picture of 832 pixels: the UI cuts off wider pictures in a description
 LINES = {"train": "training rows", "test": "test rows"}
 
 
@@ -78,7 +78,7 @@ def _plot_losses(axis: Axes, loss: LossCurves) -> None:
         below = f"test loss {rise:+.3f}\nafter epoch {OVERFIT_AT}"
     axis.set_title(f"{loss.title}\n{below}", fontsize="medium")
     axis.set(xlabel="epoch")
-    _tidy(axis)
+    style_axis(axis)
 
 
 def _plot_accuracies(axis: Axes, accuracies: Mapping[str, tuple[float, int]]) -> None:
@@ -93,7 +93,7 @@ def _plot_accuracies(axis: Axes, accuracies: Mapping[str, tuple[float, int]]) ->
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.3))
     axis.set(xlabel="accuracy, 95 % intervals")
     axis.set_title(_accuracy_title(accuracies), fontsize="medium")
-    _tidy(axis)
+    style_axis(axis)
 
 
 def _accuracy_title(accuracies: Mapping[str, tuple[float, int]]) -> str:
@@ -104,8 +104,3 @@ def _accuracy_title(accuracies: Mapping[str, tuple[float, int]]) -> str:
     overlap = "all intervals overlap" if highest_start <= lowest_end else "not all intervals overlap"
     values = [accuracy for accuracy, _ in accuracies.values()]
     return f"test accuracy\n{overlap}\nlargest difference {max(values) - min(values):.3f}"
-
-
-def _tidy(axis: Axes) -> None:
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)

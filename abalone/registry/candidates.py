@@ -1,9 +1,9 @@
-"""Find the runs that could be promoted, and say of every other run why it cannot. Writes nothing.
+"""Find the runs that can be promoted, and the reason why each other run cannot. Writes nothing.
 
 A run passes the gate if it is finished, has a model, and its validation score is better than the baseline by
-``MARGIN``. The newest run that passes sets **today's split**, and only runs on the same data and split are eligible;
-they are ranked by ``settings.SELECTION`` on validation. The best is loaded and scores a few rows before it is named,
-and if that fails, the next.
+``MARGIN``. The split of the newest run that passes is the **current split**. Only runs on the same data and split are
+eligible; they are ranked by ``settings.SELECTION`` on validation. The best one is loaded and must score a few rows
+before it is chosen; if it fails, the next is tried.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
 
 def _split_refusal(candidate: Candidate, newest: Candidate, versions: Sequence[Any]) -> str:
     if (candidate.dataset, candidate.split) != (newest.dataset, newest.split):
-        return f"other rows (split {candidate.split}) than today's ({newest.split}, run {newest.name})"
+        return f"other rows (split {candidate.split}) than the newest run ({newest.split}, {newest.name})"
     version = rolled_back(versions).get((candidate.split, repr(candidate.score)))
     if version:
         return f"same score as version {version}, which was rolled back"

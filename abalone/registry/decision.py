@@ -1,7 +1,7 @@
 """Decide whether the best candidate replaces the champion. Writes nothing.
 
-Challenger and champion are compared on the same rows: today's validation rows. If both were validated on today's split,
-their logged predictions are compared. A champion of another split or data file scores today's rows again with its own
+Challenger and champion are compared on the same rows: those of the current split. If both were validated on that split,
+their logged predictions are compared. A champion of another split or data file scores the current rows with its own
 code, provided that none of them, by value, was among the rows that trained it or chose its epoch. Where neither is
 possible, ``force`` decides.
 
@@ -29,7 +29,7 @@ from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODE
 
 
 class Incomparable(Exception):
-    """The champion cannot be scored fairly on today's rows; the message says why."""
+    """The champion cannot be scored fairly on the current rows; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _judge(
         lead = 1 - challenger.score / challenger.baseline
         return True, f"the first champion, {lead:.0%} better than the baseline"
     if challenger.run_id == champion.run_id:
-        return False, "it is the champion already; nothing changes"
+        return False, "it is already the champion; nothing changes"
     try:
         difference, low, high = _compare(task, challenger, champion)
     except UnusableModel as error:
@@ -131,7 +131,7 @@ def _judge(
     except Incomparable as error:
         return force, f"it cannot be compared with the champion: {error}; force={as_text(force)} decides"
     shown = f"{SELECTION[task]} {difference:+.5f} against the champion (95 % interval {low:+.5f} to {high:+.5f})"
-    noise = ", inside the noise" if low <= 0 <= high else ""
+    noise = ", within the noise" if low <= 0 <= high else ""
     if difference >= 0:
         return False, f"not better than the champion: {shown}; nothing changes"
     if -difference < min_improvement:
@@ -140,7 +140,7 @@ def _judge(
 
 
 def _compare(task: str, challenger: Candidate, champion: Champion) -> tuple[float, float, float]:
-    """Compare two models in the selection metric on today's validation rows.
+    """Compare two models in the selection metric on the current validation rows.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def _champion_predictions(task: str, challenger: Candidate, champion: Champion, 
     except UnreachableModel as error:
         raise Incomparable(f"version {champion.version} {error.problem}") from error
     except BadRows as error:
-        raise Incomparable(f"version {champion.version} refuses today's rows ({error.message})") from error
+        raise Incomparable(f"version {champion.version} refuses the current rows ({error.message})") from error
     except (MlflowException, OSError) as error:
         raise Incomparable(f"version {champion.version} cannot be read ({describe(error)})") from error
 
@@ -197,7 +197,9 @@ def _check_unseen(champion: Champion, rows: pd.DataFrame) -> None:
     seen = dataset.frame.iloc[np.concatenate([parts.train, parts.val])]
     shared = _row_values(rows) & _row_values(seen)
     if shared:
-        raise Incomparable(f"{len(shared)} of today's {len(rows)} validation rows trained version {champion.version}")
+        raise Incomparable(
+            f"{len(shared)} of the current {len(rows)} validation rows trained version {champion.version}"
+        )
 
 
 def _row_values(frame: pd.DataFrame) -> set[tuple]:

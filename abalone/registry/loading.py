@@ -199,8 +199,8 @@ def _fetch(uri: str) -> Path:
 def _own_package(folder: Path) -> str:
     """Return the package that loads the model, after checking that it is the model's own.
 
-    Without the check, Python would take a package that this process has imported already: today's code for a model
-    logged before models were sealed, or the code of another model for one whose own is lost.
+    Without the check, Python would take a package that this process has imported already: the project's own code for a
+    model logged before models were sealed, or the code of another model for one whose own is lost.
     """
     flavor = Model.load(str(folder)).flavors.get("python_function", {})
     package = flavor.get("loader_module", "").partition(".")[0]

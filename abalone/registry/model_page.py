@@ -16,20 +16,20 @@ from abalone.model.columns import (
     outputs,
 )
 from abalone.registry.versions import ATTEMPTS, CHAMPION, LIMITS_TAG
-from abalone.settings import REGISTERED_MODELS
+from abalone.settings import REGISTERED_MODELS, TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, version_path
 from abalone.tracking.markdown import markdown_table
 
 MEASURED = {
     "Length": "longest measure of the shell",
-    "Diameter": "across the length",
+    "Diameter": "perpendicular to the length",
     "Height": "with the meat in the shell",
     "Whole weight": "the whole animal",
     "Shucked weight": "the meat",
     "Viscera weight": "the gut, after bleeding",
     "Shell weight": "the shell, dried",
 }
-MEANINGS = {
+OUTPUT_MEANINGS = {
     "label": f"{' or '.join(CLASS_LABELS)}; Old if the probability is at least 0.5",
     "probability_old": f"probability that the animal has {OLD_FROM_RINGS} rings or more, 0 to 1",
     "rings": "number of rings in the shell",
@@ -41,11 +41,10 @@ PURPOSES = {
     "classification": f"Tells old abalone ({OLD_FROM_RINGS} rings or more) from young by sex, size and weights.",
     "regression": "Predicts an abalone's number of rings from its sex, size and weights.",
 }
-TENSOR_OUTPUTS = {"classification": "logits `[n, 2]` (Young, Old)", "regression": "rings `[n, 1]`"}
 MODEL_PAGE = """\
 {purpose} Use the version with the alias `champion`{now}: it was the best by validation when it was promoted, unless \
-somebody rolled back or forced another; `previous` is the one before it. Each version has its scores, its source run \
-and how far off it is by age on its own page.
+it was restored by a rollback or promoted by force; `previous` is the one before it. The page of each version has its \
+scores, its source run and how far off it is by age.
 
 **Input**: these columns, in any order; others are ignored.
 
@@ -136,7 +135,7 @@ def model_page(task: str, champion: Any | None) -> str:
     for column, limit in LIMITS.items():
         unit = "g / 200" if "weight" in column else "mm / 200"
         inputs.append((column, unit, MEASURED[column], f"0 to {limit}"))
-    answers = [(column, MEANINGS[column]) for column in outputs({"task": task, "architecture": RING_ENSEMBLE})]
+    answers = [(column, OUTPUT_MEANINGS[column]) for column in outputs({"task": task, "architecture": RING_ENSEMBLE})]
     return MODEL_PAGE.format(
         purpose=PURPOSES[task],
         now=now,

@@ -53,7 +53,7 @@ def _outcome(candidate: Candidate, challenger: Candidate | None) -> str:
         return f"refused: {candidate.refusal}"
     if candidate is challenger:
         return "**best**"
-    return "behind the best"
+    return "not the best"
 
 
 def linked_rows(decision: Decision, shown: int | None = None) -> list[tuple[str, ...]]:
@@ -67,7 +67,7 @@ def linked_rows(decision: Decision, shown: int | None = None) -> list[tuple[str,
     return rows
 
 
-def decision_card(decision: Decision, dry_run: bool = False) -> str:
+def decision_text(decision: Decision, dry_run: bool = False) -> str:
     """Return what a promotion decided for one task, and why, for a terminal."""
     table = markdown_table(DECISION_HEADER, decision_rows(decision)) if decision.candidates else "No runs of this task."
     rule = f"By `val/{SELECTION[decision.task]}`, lower is better; the gate is {MARGIN:.0%} better than the baseline:"
@@ -166,7 +166,7 @@ def champion_line(decision: Decision, metric: str, uri: str, named: Naming = tex
     )
 
 
-def version_card(decision: Decision, promotion: str, promoted: PromotedRun) -> str:
+def version_page(decision: Decision, promotion: str, promoted: PromotedRun) -> str:
     """Return the description of the version that a promotion registers.
 
     Parameters

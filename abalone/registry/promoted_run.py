@@ -1,4 +1,4 @@
-"""What the store knows of a run that is promoted: the rows it was fitted on, its errors by age, its signature."""
+"""What the store knows about a run that is promoted: the rows it was fitted on, its errors by age, its signature."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def age_table(groups: Sequence[AgeGroup]) -> str:
     if not groups:
         return ""
     if any(group.right is not None for group in groups):
-        header = ("test animals", "rings", "rows", "right label")
+        header = ("test animals", "rings", "rows", "correct label")
         rows = [(group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups]
     else:
         header = ("test animals", "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
@@ -104,7 +104,7 @@ def limits_text(groups: Sequence[AgeGroup]) -> str:
     old = known[-1]
     if old.right is not None:
         shares = [f"{group.right:.0%} ({group.rings})" for group in reversed(known)]
-        return f"Right labels on test, by number of rings: {', '.join(shares)}."
+        return f"Share of correct labels on test, by number of rings: {', '.join(shares)}."
     way = "few" if old.bias < 0 else "many"
     return (
         f"On {old.rows} test animals with {old.rings} rings it predicts {abs(old.bias):.1f} rings too {way} on "

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from abalone.registry.candidates import Candidate, count_promotable
 from abalone.registry.decision import Decision, decide
 from abalone.registry.model_page import create_model, describe_model
-from abalone.registry.pages import DECISION_HEADER, decision_card, decision_rows, promotion_page, version_card
+from abalone.registry.pages import DECISION_HEADER, decision_rows, decision_text, promotion_page, version_page
 from abalone.registry.promoted_run import limits_text, read_promoted_run
 from abalone.registry.versions import (
     ATTEMPTS,
@@ -69,7 +69,7 @@ def promote(
     experiment : str, optional
         Name of the experiment that holds the candidates; by default that of the promotion's own run.
     min_improvement : float
-        Least improvement over the champion, in nats (classification) or rings (regression).
+        Smallest improvement over the champion that is promoted, in nats (classification) or rings (regression).
     dry_run : bool
         Decide, but leave the registry as it is.
     force : bool
@@ -109,11 +109,11 @@ def promote(
         lacking = [decision for decision in decisions if not decision.challenger]
         if not lacking and not dry_run:
             page = find_run_path(run_id)
-            decisions = [
-                crown(decision, run_id, page, client) if decision.promotes else decision for decision in decisions
-            ]
+            for place, decision in enumerate(decisions):
+                if decision.promotes:
+                    decisions[place] = register_champion(decision, run_id, page, client)
         _log(run_id, decisions, dry_run)
-        text = "\n\n".join(decision_card(decision, dry_run) for decision in decisions)
+        text = "\n\n".join(decision_text(decision, dry_run) for decision in decisions)
         if options.nested:
             say(f"{text}\n")
         else:
@@ -123,7 +123,7 @@ def promote(
     return decisions
 
 
-def crown(decision: Decision, run_id: str, page: str, client: MlflowClient | None = None) -> Decision:
+def register_champion(decision: Decision, run_id: str, page: str, client: MlflowClient | None = None) -> Decision:
     """Register the challenger as a version, and give the alias to the best version.
 
     Parameters
@@ -151,10 +151,10 @@ def crown(decision: Decision, run_id: str, page: str, client: MlflowClient | Non
     limits = limits_text(promoted.age_groups)
     if limits:
         tags[LIMITS_TAG] = limits
-    card = version_card(decision, page, promoted)
+    description = version_page(decision, page, promoted)
     create_model(client, decision.task)
     registered = client.create_model_version(
-        name, f"models:/{best.model_id}", best.run_id, tags, description=card, model_id=best.model_id
+        name, f"models:/{best.model_id}", best.run_id, tags, description=description, model_id=best.model_id
     )
     winner = _settle_alias(client, decision, registered)
     describe_model(client, decision.task)
@@ -237,9 +237,8 @@ def _no_candidate(lacking: Sequence[Decision], experiment_id: str) -> str:
     tasks = [decision.task for decision in lacking]
     refused = sum(len(decision.candidates) for decision in lacking)
     name = MlflowClient().get_experiment(experiment_id).name
-    return f"no candidate for {' and '.join(tasks)} in experiment {name!r} ({refused} runs refused); " + _elsewhere(
-        tasks, experiment_id
-    )
+    elsewhere = _elsewhere(tasks, experiment_id)
+    return f"no candidate for {' and '.join(tasks)} in experiment {name!r} ({refused} runs refused); {elsewhere}"
 
 
 def _elsewhere(tasks: Sequence[str], searched_id: str | None = None) -> str:
@@ -256,5 +255,5 @@ def _elsewhere(tasks: Sequence[str], searched_id: str | None = None) -> str:
         if found:
             hint = "; choose with -P experiment=NAME"
         where = ", ".join(found) or "no other experiment, so train one first"
-        sentences.append(f"{task} runs fit for promotion are in: {where}")
+        sentences.append(f"{task} runs that can be promoted are in: {where}")
     return "; ".join(sentences) + hint

@@ -1,4 +1,4 @@
-"""Put the previous champion back."""
+"""Restore the previous champion."""
 
 from __future__ import annotations
 

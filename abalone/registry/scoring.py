@@ -114,14 +114,14 @@ def _check_paths(source: str, target: str) -> tuple[Path, Path]:
 def _score(models: Sequence[LoadedModel], rows: TextIO, scored: TextIO, lines_at_once: int) -> int:
     """Write a header and the scored rows; return the number of rows."""
     lines = _numbered_lines(rows)
-    first = next(lines, (1, ""))
-    layout = _read_layout(*first)
+    number, first = next(lines, (1, ""))
+    layout = _read_layout(number, first)
     if not layout.has_header:
-        lines = chain([first], lines)
+        lines = chain([(number, first)], lines)
     answers = [name for model in models for name in model.columns]
     taken = [name for name in layout.names if name in answers]
     if taken:
-        raise BadRows(f"column {', '.join(taken)} has the name of an answer; rename it or leave it out")
+        raise BadRows(f"column {', '.join(taken)} has the name of an output; rename or remove it")
     header = [_quote(name) for name in layout.names] + answers
     _write_lines(scored, [",".join(header)])
     form = ",".join(["{}"] + [_number_format(name) for name in answers])
@@ -201,7 +201,7 @@ def _split_fields(number: int, text: str) -> list[str]:
     try:
         return next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
-        raise BadRows(f"line {number}: {error}; a quote opens and closes a whole field on one line") from None
+        raise BadRows(f"line {number}: {error}; quotes must enclose a whole field on one line") from None
 
 
 def _is_number(text: str) -> bool:

@@ -38,11 +38,11 @@ def start_line(experiment_id: str, champions: Mapping[str, int] | None = None) -
     for name in LEADERBOARDS.values():
         links.append(link(name, runs_path(experiment_id, name)))
     links.append(link("trials", runs_path(experiment_id, TRIALS_VIEW)))
-    crowned = []
+    champion_links = []
     for task, version in (champions or {}).items():
-        crowned.append(link(MODEL_KINDS[task], version_path(REGISTERED_MODELS[task], version)))
-    if crowned:
-        links.append(f"champions: {', '.join(crowned)}")
+        champion_links.append(link(MODEL_KINDS[task], version_path(REGISTERED_MODELS[task], version)))
+    if champion_links:
+        links.append(f"champions: {', '.join(champion_links)}")
     return f"**Start here**: {' · '.join(links)}"
 
 

@@ -31,7 +31,7 @@ LESSONS = {
         "The guide finds three hidden layers more accurate than two, and keeps three.",
     ),
     "encode": Lesson(
-        "Does the sex help, and when does the network overfit?",
+        "Does sex help, and when does the network overfit?",
         "The guide sees the accuracy improve, and the test loss rise after about 5 epochs.",
     ),
     "regularize": Lesson(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from abalone.evaluation.scores import noise_of_difference
-from abalone.settings import METRICS
+from abalone.settings import METRICS, TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, logged_model_path, run_path, runs_path
 from abalone.tracking.markdown import format_score, markdown_table
 from abalone.tracking.views import CURVES_VIEW, LEADERBOARDS, STAGES_VIEW
@@ -14,9 +14,9 @@ PAGE_METRICS = {
     "classification": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier"),
     "regression": ("rmse", "mae", "r2"),
 }
-MEANINGS = {
-    "accuracy": "share of rows labelled right",
-    "balanced_accuracy": "mean of the shares of young and of old rows labelled right",
+METRIC_MEANINGS = {
+    "accuracy": "share of rows labelled correctly",
+    "balanced_accuracy": "mean of the shares of young and of old rows labelled correctly",
     "roc_auc": "how often a random old animal gets a higher probability of Old than a random young one",
     "log_loss": "cross-entropy, with natural logarithms: its unit is the nat",
     "brier": "mean squared error of the probability of Old",
@@ -24,7 +24,6 @@ MEANINGS = {
     "mae": "mean absolute error, in rings",
     "r2": "share of the variance of rings that is explained",
 }
-OUTPUTS = {"classification": "logits `[n, 2]` (Young, Old)", "regression": "rings `[n, 1]`"}
 FIGURES = {
     "classification": {
         "roc.png": "ROC curve, the threshold 0.5 in red",
@@ -67,7 +66,7 @@ def score_table(columns: Mapping[str, tuple[Mapping[str, float], str]], names: S
     rows = []
     for name in names:
         scores = [format_score(metrics.get(f"{prefix}{name}")) for metrics, prefix in columns.values()]
-        rows.append((METRICS[name].label, *scores, MEANINGS[name]))
+        rows.append((METRICS[name].label, *scores, METRIC_MEANINGS[name]))
     return markdown_table(("score", *columns, "what it is"), rows)
 
 
@@ -93,7 +92,7 @@ def links_to_views(tasks: Sequence[str], experiment_id: str) -> list[str]:
 
 def loading_part(experiment_id: str, model_ids: Mapping[str, str]) -> str:
     """How to load the models of a run, by task, in both flavors."""
-    outputs = " or ".join(OUTPUTS[task] for task in model_ids)
+    outputs = " or ".join(TENSOR_OUTPUTS[task] for task in model_ids)
     models = []
     as_modules = []
     as_scorers = []

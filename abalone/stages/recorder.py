@@ -22,7 +22,14 @@ from abalone.model.columns import CLASS_LABELS
 from abalone.settings import STAGES, Settings, Stage
 from abalone.stages.experiment_map import describe_new_experiment
 from abalone.tracking.flavor import log_model
-from abalone.tracking.run_logging import Scores, environment_tags, log_dataset, log_files, log_stage
+from abalone.tracking.run_logging import (
+    DESCRIPTION_TAG,
+    Scores,
+    environment_tags,
+    log_dataset,
+    log_files,
+    log_stage,
+)
 from abalone.tracking.runs import EXPERIMENT_NAME, RunOptions, tracked_run
 
 
@@ -197,7 +204,7 @@ def record_training(
     texts = {"settings.toml": to_toml(training.settings), "command.txt": repeat_command(training.stage, params)}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
     log_dataset(run_id, data.dataset, data.split.parts())
-    tags |= {"mlflow.note.content": page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
+    tags |= {DESCRIPTION_TAG: page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
     tags |= environment_tags()
     final = _final_scores(training, model_ids)
     log_stage(run_id, params=params, curves=training.curves, final=final, tags=tags)
@@ -274,16 +281,16 @@ def prediction_table(frame: pd.DataFrame, rows: np.ndarray, predicted: Mapping[s
     Returns
     -------
     DataFrame [n, ...]
-        Row number; of a classifier the label said, the true one, and whether they agree; rings; predictions; the
+        Row number; of a classifier the predicted and the true label, and whether they agree; rings; predictions; the
         other columns of the file.
     """
     table = frame.iloc[rows].rename_axis("row").reset_index()
     first = {"row": table["row"]}
     if "probability_old" in predicted:
         labels = np.array(CLASS_LABELS, dtype=object)
-        said = (predicted["probability_old"] >= 0.5).astype(int)
-        true = is_old(table["Rings"].to_numpy())
-        first |= {"predicted_label": labels[said], "true_label": labels[true], "correct": said == true}
+        predicted_old = (predicted["probability_old"] >= 0.5).astype(int)
+        old = is_old(table["Rings"].to_numpy())
+        first |= {"predicted_label": labels[predicted_old], "true_label": labels[old], "correct": predicted_old == old}
     first["Rings"] = table["Rings"]
     for name, values in predicted.items():
         first[name] = values.round(9)

@@ -10,11 +10,12 @@ from abalone.stages.recorder import Result
 from abalone.tracking.markdown import format_score
 
 SHOWN = ("accuracy", "rmse", "roc_auc")
-RESULTS_HEADER = ("stage", *(METRICS[name].label_with_unit for name in SHOWN), "epochs to best", "seconds")
+SHOWN_LABELS = tuple(METRICS[name].label_with_unit for name in SHOWN)
+RESULTS_HEADER = ("stage", *SHOWN_LABELS, "epochs to best", "seconds")
 BASELINE_PREFIX = "baseline/test_"
 CLOSING_NOTE = (
     "Scores are of the test half. The baseline is the majority class of the training rows, or their mean. The guide "
-    f"prints TPR 0.81 and FPR 0.36, which amount to {GUIDE_FIGURES['accuracy']} of the rows right, an area of "
+    f"prints TPR 0.81 and FPR 0.36, which amount to an accuracy of {GUIDE_FIGURES['accuracy']}, an area of "
     f"{GUIDE_FIGURES['roc_auc']} under a curve of hard labels, and overfitting from epoch {GUIDE_FIGURES['epochs']} on."
 )
 

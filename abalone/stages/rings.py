@@ -5,8 +5,8 @@ looks for a task within that tag.
 
 Validation scores come from a fit on the training rows. With ``refit``, a second fit with the same settings adds the
 validation rows; its models are logged, and scored once on test. The last epoch is reported, not the best one: the
-weights are an exponential moving average over the steps, which makes early stopping needless, and a second fit has no
-rows left by which to choose an epoch. ``best_epoch``, the lowest validation loss of the first fit, is for information.
+weights are an exponential moving average over the steps, which makes early stopping unnecessary, and the second fit has
+no rows left to choose an epoch with. ``best_epoch``, the lowest validation loss of the first fit, is only shown.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ QUESTION = "What do all ten features, and a prediction of the whole distribution
 
 @dataclass(frozen=True)
 class RingsFacts:
-    """What the page of ``rings`` is written from.
+    """The facts that the page of ``rings`` is written from.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from abalone.settings import METRICS, STAGES, StageSettings
 from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.lessons import LESSONS
 from abalone.stages.page_parts import (
-    MEANINGS,
+    METRIC_MEANINGS,
     PAGE_METRICS,
     compare_accuracy,
     links_to_figures,
@@ -29,7 +29,7 @@ BASELINES = {"classification": "majority class", "regression": "training mean"}
 
 @dataclass(frozen=True)
 class StageFacts:
-    """What the page of a stage is written from.
+    """The facts that the page of a stage is written from.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def stage_page(facts: StageFacts) -> str:
 def _answer(facts: StageFacts) -> str:
     """The first paragraph. The UI folds a page after about five lines, so the most important comes first."""
     if facts.stage not in LESSONS:
-        return " ".join(["**The best settings that a study found, trained again.**", _score_sentence(facts)])
+        return f"**The best settings that a study found, trained again.** {_score_sentence(facts)}"
     lesson = LESSONS[facts.stage]
     sentences = [f"**{lesson.question}**"]
     score = _score_sentence(facts)
@@ -107,11 +107,11 @@ def _score_sentence(facts: StageFacts) -> str:
     score = facts.metrics[f"test/{name}"]
     text = f"Test {METRICS[name].label} {format_score(score)}"
     if name == "rmse":
-        text += f" ({MEANINGS[name]})"
+        text += f" ({METRIC_MEANINGS[name]})"
     before = facts.before.metrics.get(f"test/{name}") if facts.before else None
     if before is None:
         baseline = format_score(facts.metrics.get(f"baseline/test_{name}"))
-        return f"{text}; always answering the {BASELINES[facts.settings.task]}: {baseline}."
+        return f"{text}; always predicting the {BASELINES[facts.settings.task]}: {baseline}."
     text += f", against {format_score(before)} in {link(facts.before.stage, facts.before.path)}"
     if name == "accuracy":
         text += f": {compare_accuracy(score, before, facts.test_rows)}"
@@ -119,7 +119,7 @@ def _score_sentence(facts: StageFacts) -> str:
 
 
 def _rise_sentence(facts: StageFacts) -> str:
-    """What the test loss does after the epoch from which on the guide sees it rise, here and in the runs before."""
+    """How the test loss changes after the epoch at which the guide sees it rise, here and in the earlier runs."""
     if facts.rise is None:
         return f"This run is too short for overfitting, which the guide sees after epoch {OVERFIT_AT}."
     text = f"The test loss {change(facts.rise)} nats from epoch {OVERFIT_AT} to epoch {facts.settings.epochs}"
@@ -171,11 +171,11 @@ def _scores(facts: StageFacts) -> str:
 def _reported_epoch(facts: StageFacts) -> str:
     reported = facts.metrics["reported_epoch"]
     best = facts.metrics["best_epoch"]
-    baseline = f"The baseline always answers the {BASELINES[facts.settings.task]}."
+    baseline = f"The baseline always predicts the {BASELINES[facts.settings.task]}."
     if reported == best:
-        return f"They are of epoch {best:.0f} of {facts.settings.epochs}, the lowest validation loss. {baseline}"
+        return f"They are from epoch {best:.0f} of {facts.settings.epochs}, with the lowest validation loss. {baseline}"
     return (
-        f"They are of epoch {reported:.0f} of {facts.settings.epochs}; the validation loss was lowest at epoch "
+        f"They are from epoch {reported:.0f} of {facts.settings.epochs}; the validation loss was lowest at epoch "
         f"{best:.0f}. {baseline}"
     )
 

@@ -168,7 +168,7 @@ def _seal(model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame) ->
     with torch.inference_mode():
         expected = original(encode(example))
         computed = sealed(sealed_module("features").encode(example))
-    # Equal weights in other memory may round otherwise, so the last digit is left out.
+    # The same weights elsewhere in memory may round differently, so the last digits are not compared.
     if not torch.allclose(computed, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise RuntimeError(
             f"{sealed_name()} computes other outputs than the trained model: "
@@ -179,7 +179,7 @@ def _seal(model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame) ->
 
 @contextmanager
 def _without_pickle_warning() -> Iterator[None]:
-    """Silence MLflow's warning about pickle; the pyfunc flavor, which serves strangers, does not use it."""
+    """Silence MLflow's warning about pickle; the pyfunc flavor, which is the one for serving, does not use it."""
     logger = logging.getLogger("mlflow.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

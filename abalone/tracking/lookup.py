@@ -35,7 +35,7 @@ def newest_run(experiment_id: str, query: str) -> Run | None:
 
 
 def best_run(experiment_id: str, task: str) -> Run | None:
-    """The finished run with the best validation score on today's split: that of the newest run with such a score."""
+    """The finished run with the best validation score, on the split of the newest run that has such a score."""
     metric = SELECTION[task]
     score = f"metrics.`val/{metric}`"
     query = f"{score} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'"

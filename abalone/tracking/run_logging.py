@@ -204,7 +204,7 @@ def log_params(run_id: str, params: Mapping[str, Any]) -> None:
 
 
 def _not_logged_yet(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters that the run does not have: MLflow refuses a second value, even the same number spelled otherwise."""
+    """Parameters that the run does not have: MLflow refuses a second value, even the same one written differently."""
     logged = MlflowClient().get_run(run_id).data.params
     return {key: str(value) for key, value in params.items() if key not in logged}
 

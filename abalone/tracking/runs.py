@@ -21,8 +21,8 @@ from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
 
 EXPERIMENT_NAME = "abalone"
 MAX_ERROR_LENGTH = 5000  # characters; MLflow's limit for a tag is 8000
-# The UI folds children under their parent, except for a parent of a run of this type. Without it, a newcomer's first
-# look at the plain table of runs would find the single line "main".
+# The UI folds children under their parent, except for a parent of a run of this type. Without it, the
+# plain table of runs would show a newcomer the single line "main".
 UNFOLDING_TAG = {"mlflow.runType": "evaluation"}
 
 

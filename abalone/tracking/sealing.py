@@ -1,9 +1,9 @@
 """Copy ``abalone.model`` under a name made from its content, so that every logged model keeps its own code.
 
 MLflow puts the ``code`` folder of a model on ``sys.path``, but Python uses a module that is already imported before it
-looks there. A package of a fixed name would therefore be that of whoever came first: of the project, if it is
-imported, or of the model that was loaded first. A name that ends in a digest of the files belongs to one version of
-the code. Versions live side by side in one process, and no later change of the project reaches a logged model.
+looks there. A package with a fixed name would therefore be the one that was imported first: the project's, or that of
+the first model that was loaded. A name that ends in a digest of the files belongs to one version of the code. Versions
+can be loaded side by side in one process, and no later change of the project affects a logged model.
 
 The files are read when this module is imported. A run may take hours, and what it logs must be the code that trained.
 """

@@ -1,4 +1,4 @@
-"""What many seeds say about each stage, as the newest report of an experiment keeps it in its tags."""
+"""What many seeds say about each stage, read from the tags of an experiment's newest report."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _leaderboard(task: str) -> dict[str, Any]:
 def _trials_view() -> dict[str, Any]:
     """Trials, study by study, the latest trial first.
 
-    Sorted by their start, which is how the UI sorts anyhow, they would be folded under the runs of their studies.
+    Sorted by start time, the UI's default, they would be folded under the runs of their studies.
     """
     metrics = ("val/log_loss", "val/rmse", "best_epoch")
     return _table(

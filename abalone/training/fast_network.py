@@ -1,4 +1,4 @@
-"""A network made cheap to train: all parameters in one flat tensor, layers without ``nn.Module``'s overhead."""
+"""Make a network cheap to train: all parameters in one flat tensor, layers without ``nn.Module``'s overhead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A group of members with tensors of the same shapes: they are stacked, trained together, and leave one by one."""
+"""A group of members with tensors of the same shapes: stacked, trained together, and removed as they finish."""
 
 from __future__ import annotations
 

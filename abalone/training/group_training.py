@@ -75,7 +75,7 @@ class GroupTrainer:
     Parameters
     ----------
     members : sequence of Member, K
-        Alike in task, batch size and whether they use dropout.
+        With the same task and batch size, all with dropout or all without.
     rows : StackedRows
         Their prepared rows.
     layers : sequence of StackedLayer

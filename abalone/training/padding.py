@@ -1,4 +1,4 @@
-"""How the tensors of a population are padded; the section *Padding* of ``population`` says why this changes nothing."""
+"""How the tensors of a population are padded; the section *Padding* of ``population`` says why no result changes."""
 
 from __future__ import annotations
 

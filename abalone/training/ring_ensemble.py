@@ -1,7 +1,7 @@
 """``fit_rings``: all members of the ring ensemble trained at once, each with a batch order of its own.
 
-The weights that come out are an exponential moving average over the steps. It makes early stopping needless, and so
-there is no best epoch: a fit on training and validation rows has no rows left to choose one by.
+The weights returned are an exponential moving average over the steps. This makes early stopping unnecessary, so no best
+epoch is chosen; a fit on training and validation rows has no rows left to choose one with.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def _train(
         measured = {}
         if "val" in data or epoch == settings.epochs:
             _swap(parameters, averaged)
-            measured = {f"loss/{part}": _loss(distribution, *rows) for part, rows in data.items()}
+            for part, (inputs, targets) in data.items():
+                measured[f"loss/{part}"] = _loss(distribution, inputs, targets)
             check_finite(measured, epoch, settings, curves)
             append_epoch(curves, measured)
             _swap(parameters, averaged)
@@ -173,7 +174,7 @@ def _optimizer(settings: RingsSettings, distribution: RingDistribution) -> Adam:
 
 
 def _clear_gradients(parameters: list[Tensor]) -> None:
-    """What ``Optimizer.zero_grad`` does, which imports torch.compile's machinery."""
+    """Do what ``Optimizer.zero_grad`` does, without importing torch.compile's machinery."""
     for p in parameters:
         p.grad = None
 

@@ -1,4 +1,4 @@
 """An Optuna study of a stage: plan, storage, search, pruning, results and runs.
 
-May import every other package, but neither ``main`` nor ``cli``.
+May import every other package, but not ``main``, ``status`` or ``cli``.
 """

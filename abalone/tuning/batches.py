@@ -1,7 +1,7 @@
 """Batches of trials: ask Optuna for settings, train them as one population, report the results.
 
 A study lives in two places: Optuna's storage has the trials, MLflow has a run for each. Results go to MLflow first and
-to Optuna second, so a trial that Optuna has as finished has a complete run, whenever the process is killed. Signals are
+to Optuna second, so a trial that is finished in Optuna has a complete run, whenever the process is killed. Signals are
 deferred while either is written; during training they interrupt at once.
 
 Optuna's ``optimize`` runs one trial at a time, so its ask-and-tell interface is used instead.
@@ -142,7 +142,7 @@ def run_batch(study: optuna.Study, job: Job, data: LoadedData, size: int) -> Non
 
 
 def _ask(study: optuna.Study, job: Job, size: int, pending: dict[optuna.Trial, str]) -> None:
-    """Ask for up to ``size`` trials, open their runs, and add both to ``pending`` as they come into being."""
+    """Ask for up to ``size`` trials, open their runs, and add both to ``pending`` as they are created."""
     for _ in range(size):
         trial = study.ask(job.plan.distributions())
         pending[trial] = ""

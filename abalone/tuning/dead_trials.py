@@ -1,8 +1,8 @@
 """Trials that end without a result, because they were interrupted or their process was killed.
 
-Optuna and MLflow both get them as FAILED, they do not count towards the study's total, and their settings are requeued.
-Each trial records the process that works on it, so a later one can find the dead ones. (Optuna's heartbeats do this
-only for database storages under ``optimize``.)
+Optuna and MLflow both record them as FAILED. They do not count towards the study's total, and their settings are
+requeued. Each trial records the process that works on it, so that a later process can find the dead ones. (Optuna's
+heartbeats do this only for database storages under ``optimize``.)
 """
 
 from __future__ import annotations

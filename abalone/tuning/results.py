@@ -95,7 +95,8 @@ def setting_importances(study: optuna.Study) -> dict[str, float]:
 
     Source: Watanabe et al. (2023), PED-ANOVA.
     """
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # slow; workers do without
+    # Slow to import, and workers do not need it.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     try:
         with quiet_optuna(), warnings.catch_warnings():

@@ -77,7 +77,7 @@ def search(
         deadline = time.monotonic() + limits.timeout
     with quiet_optuna():
         fail_dead_trials(study)
-        # Again if trials are missing in the end, because another process that had them was killed.
+        # Repeat if trials are still missing, because another process that was running them was killed.
         while count_trials(study) < limits.trials:
             if limits.workers > 1:
                 run_workers(study, job, storage, limits.workers, deadline, progress)

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from abalone.settings import METRICS, SELECTION
 from abalone.stages.recorder import to_toml
-from abalone.tracking.run_logging import Scores, log_batch, log_files
+from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files
+from abalone.tracking.runs import experiment_id_of
 from abalone.tuning.figures import optimisation_history, parallel_coordinates, parameter_importance, slices
 from abalone.tuning.pages import format_setting, outcome, space_table, study_page
 from abalone.tuning.plan import Plan
@@ -50,13 +51,12 @@ def log_study(run_id: str, study: optuna.Study, plan: Plan, storage: str) -> Non
         importances = setting_importances(study)
         figures = _draw_figures(frame, plan, importances)
         found = _best_tags(best, plan) | {"storage": _public_storage(storage)}
-        experiment_id = MlflowClient().get_run(run_id).info.experiment_id
-        page = study_page(study, plan, experiment_id, frame, importances)
+        page = study_page(study, plan, experiment_id_of(run_id), frame, importances)
     texts = {"space.md": space_table(plan), "base.toml": f"# {plan.base}\n{to_toml(plan.settings)}"}
     tables = {"trials.json": frame} if len(frame) else {}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
     tags |= found
-    tags["mlflow.note.content"] = page
+    tags[DESCRIPTION_TAG] = page
     log_batch(run_id, final=[Scores(metrics)], tags=tags)
 
 

@@ -9,8 +9,10 @@ from contextlib import suppress
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from abalone.tracking.lookup import PARENT_TAG
 from abalone.tracking.processes import process_tags
 from abalone.tracking.run_logging import Scores, log_batch
+from abalone.tracking.runs import experiment_id_of
 
 
 def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
@@ -34,7 +36,7 @@ def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
     run = client.get_run(parent)
     tags = {
         **process_tags(),
-        "mlflow.parentRunId": parent,
+        PARENT_TAG: parent,
         "mlflow.user": run.data.tags.get("mlflow.user", "unknown"),
         "study": study,
         "stage": "trial",
@@ -84,7 +86,7 @@ def adopt_trials(parent: str, study: str, page_size: int = 1000) -> None:
         Number of trials to ask MLflow for at a time.
     """
     client = MlflowClient()
-    experiment_id = client.get_run(parent).info.experiment_id
+    experiment_id = experiment_id_of(parent)
     ended = client.search_runs([experiment_id], "tags.stage = 'tune' and attributes.status != 'RUNNING'")
     for run in ended:
         if run.data.tags.get("study") == study:  # not in the query, because the name may contain quotes
@@ -100,11 +102,11 @@ def first_value(run_id: str, metric: str) -> float:
 
 
 def _move_trials(client: MlflowClient, experiment_id: str, old: str, new: str, page_size: int) -> None:
-    query = f"tags.`mlflow.parentRunId` = '{old}' and tags.stage = 'trial'"
+    query = f"tags.`{PARENT_TAG}` = '{old}' and tags.stage = 'trial'"
     while True:
         # Always the first page: a trial that was moved no longer matches the query.
         trials = client.search_runs([experiment_id], query, max_results=page_size)
         if not trials:
             return
         for trial in trials:
-            client.set_tag(trial.info.run_id, "mlflow.parentRunId", new)
+            client.set_tag(trial.info.run_id, PARENT_TAG, new)

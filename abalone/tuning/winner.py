@@ -1,20 +1,19 @@
 """The winner of a study: its settings, trained again by ``fit`` as a run like that of any stage.
 
 The trial was trained by ``fit_many``, which takes the same steps but sums in a different order, so at a high learning
-rate the two may end apart (``docs/tuning.md``). The winner's page says by how much.
+rate their results may differ (``docs/tuning.md``). The winner's page says by how much.
 """
 
 from __future__ import annotations
 
 import optuna
-from mlflow import MlflowClient
 
 from abalone.settings import SELECTION, UserError
 from abalone.stages.recorder import Result
 from abalone.stages.stage import run_stage
 from abalone.tracking.addresses import link, run_path
 from abalone.tracking.run_logging import add_note, log_tags
-from abalone.tracking.runs import RunOptions
+from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.tuning.pages import winner_note
 from abalone.tuning.plan import Plan
 from abalone.tuning.results import best_trial
@@ -58,6 +57,6 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     }
     log_tags(result.run_id, tags)
     log_tags(run_id, {"winner.run_id": result.run_id})
-    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
+    experiment_id = experiment_id_of(run_id)
     add_note(run_id, f"The winner's run: {link(result.stage, run_path(experiment_id, result.run_id))}.")
     return result

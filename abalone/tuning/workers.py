@@ -102,7 +102,7 @@ def _wait(processes: Sequence[BaseProcess], study: optuna.Study, progress: Calla
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
-    """Terminate the processes that do not end by themselves, as those do that a terminal's Ctrl-C has reached too."""
+    """Wait for the processes to end by themselves, as after a terminal's Ctrl-C, and terminate those that do not."""
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes:
         if process.is_alive():

@@ -35,7 +35,7 @@ def test_a_planted_advantage_is_found_and_noise_is_called_noise():
     rows = {row[0]: row for row in summary("classification", found, 1.0)}
     assert next(iter(rows)) == "better" and list(rows)[-1] == "worse"
     assert rows["worse"][-2] == "rings is better"
-    assert rows["same"][-2] == "inside the noise"
+    assert rows["same"][-2] == "within the noise"
     assert rows["better"][-2] == "rings is worse"
     assert rows["worse"][-3] == "10 of 10" and rows["better"][-3] == "0 of 10"
     gains = [float(rows[name][4].split()[0]) for name in ("worse", "better")]

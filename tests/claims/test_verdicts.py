@@ -45,8 +45,8 @@ def test_a_printed_figure_is_judged_by_single_splits():
     near = judge(PRINTED, draws(0.006), TEST_TO_TRAIN)
     far = judge(PRINTED, draws(0.11), TEST_TO_TRAIN)
     assert near.interval[0] > 0, "its mean is another"
-    assert near.full_verdict == "supported (a single split can give it)"
-    assert far.full_verdict == "not supported (single splits do not give it)"
+    assert near.full_verdict == "supported (within the range of single splits)"
+    assert far.full_verdict == "not supported (outside the range of single splits)"
 
 
 def test_the_epoch_is_judged_by_the_mean_and_not_by_single_splits():

@@ -16,7 +16,6 @@ from abalone.evaluation.figures import (
     confusion_matrix,
     importance_bars,
     loss_curves,
-    metric_label,
     partial_dependence_curves,
     predicted_actual,
     reliability_diagram,
@@ -79,12 +78,6 @@ def test_drawing_does_not_import_pyplot_and_its_global_state():
     path = Path("roc.png").resolve()
     subprocess.run([sys.executable, "-c", DRAW_WITHOUT_PYPLOT, str(path)], check=True, cwd=ROOT)
     assert path.exists()
-
-
-def test_labels_of_metrics_have_their_units():
-    assert metric_label("rmse") == "RMSE (rings)"
-    assert metric_label("log_loss") == "log loss (nats)"
-    assert metric_label("accuracy") == "accuracy"
 
 
 @pytest.mark.parametrize("score, label", [("accuracy", "accuracy"), ("rmse", "RMSE (rings)")])

@@ -142,7 +142,7 @@ def test_without_candidates_it_names_the_experiments_that_have_some_and_changes_
         promote_one(options=RunOptions(experiment_name="abalone"))
     with pytest.raises(NoCandidate, match=r"no experiment 'typo'.*shells"):
         promote_one(experiment="typo")
-    with pytest.raises(NoCandidate, match="regression runs fit for promotion are in: no other experiment, so"):
+    with pytest.raises(NoCandidate, match="regression runs that can be promoted are in: no other experiment, so"):
         promote(("classification", "regression"), say_nothing, experiment="shells")
     assert not client.search_registered_models() and client.get_experiment_by_name("typo") is None
     assert promote_one(experiment="shells").promotes

@@ -46,7 +46,7 @@ def test_a_better_run_replaces_the_champion_which_becomes_previous(client):
     promote_one("regression")
     candidate("second", 0.6, task="regression")
     decision = promote_one("regression")
-    assert decision.promotes and "inside the noise" not in decision.reason
+    assert decision.promotes and "within the noise" not in decision.reason
     assert version_with("champion", "regression").version == 2
     assert version_with("previous", "regression").version == 1
 
@@ -67,9 +67,9 @@ def test_an_improvement_inside_the_noise_is_promoted_and_reported_as_such(client
     promote_one()
     candidate("second", 0.5, noise=0.298, draw=1)
     decision = promote_one(dry_run=True)
-    assert decision.promotes and "inside the noise" in decision.reason and "95 % interval" in decision.reason
+    assert decision.promotes and "within the noise" in decision.reason and "95 % interval" in decision.reason
     kept = promote_one(min_improvement=0.1)
-    assert not kept.promotes and "better by less than min_improvement=0.1, inside the noise" in kept.reason
+    assert not kept.promotes and "better by less than min_improvement=0.1, within the noise" in kept.reason
     assert version_with("champion").version == 1
     assert promote_one().promotes and version_with("champion").version == 2
 
@@ -94,7 +94,7 @@ def test_a_champion_that_was_trained_on_todays_rows_is_left_to_force(client):
     candidate("new", 0.6, seed=1)
     decision = promote_one()
     assert not decision.promotes and version_with("champion").version == 1
-    assert "211 of today's 418 validation rows trained version 1" in decision.reason and "force" in decision.reason
+    assert "211 of the current 418 validation rows trained version 1" in decision.reason and "force" in decision.reason
     assert "other rows" in refusals(decision)["old"]
     assert promote_one(force=True).promotes and version_with("champion").version == 2
 

@@ -121,10 +121,10 @@ def test_the_rows_of_a_run_without_its_data_sets_are_not_counted(client):
 def test_a_classifier_says_how_many_labels_are_right_by_age():
     rings = np.array([3, 9, 11, 12, 20])
     groups = group_by_age("classification", rings, np.array([0.1, 0.9, 0.9, 0.9, 0.1]))
-    text = "Right labels on test, by number of rings: 50% (12 and more), 50% (8 to 11), 100% (below 8)."
+    text = "Share of correct labels on test, by number of rings: 50% (12 and more), 50% (8 to 11), 100% (below 8)."
     assert limits_text(groups) == text
     header, _, *rows = age_table(groups).splitlines()
-    assert header.split("|")[-2].strip() == "right label"
+    assert header.split("|")[-2].strip() == "correct label"
     assert [row.split("|")[-2].strip() for row in rows] == ["100.0%", "50.0%", "50.0%"]
 
 

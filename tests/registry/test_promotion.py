@@ -11,7 +11,7 @@ from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id,
 
 from abalone.model.columns import RAW_COLUMNS
 from abalone.registry.decision import decide
-from abalone.registry.promotion import crown, promote
+from abalone.registry.promotion import promote, register_champion
 from abalone.settings import REGISTERED_MODELS
 
 
@@ -66,7 +66,7 @@ def test_a_promotion_is_a_run_with_a_table_of_all_candidates(client):
     assert run.info.status == "FINISHED" and run.data.tags["champion_classification"] == "1"
     assert "strong" in run.data.tags["mlflow.note.content"]
     table = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/decision_classification.json")
-    assert [(row[0], row[-1]) for row in table["data"]] == [("strong", "**best**"), ("weak", "behind the best")]
+    assert [(row[0], row[-1]) for row in table["data"]] == [("strong", "**best**"), ("weak", "not the best")]
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"])[0]["path"] == "decision_classification.json"
 
 
@@ -87,7 +87,7 @@ def test_promoting_again_changes_nothing_and_says_so(client):
     before = client.get_registered_model(CLASSIFIER).last_updated_timestamp
     said = []
     [decision] = promote(("classification",), said.append)
-    assert not decision.promotes and "the champion already; nothing changes" in said[0]
+    assert not decision.promotes and "already the champion; nothing changes" in said[0]
     assert len(client.search_model_versions(f"name = '{CLASSIFIER}'")) == 1
     assert client.get_registered_model(CLASSIFIER).last_updated_timestamp == before
 
@@ -119,7 +119,7 @@ def test_of_two_promotions_that_decided_at_the_same_time_the_better_wins(client,
         candidate(name, skill, experiment=name)
         decisions[name] = decide("classification", experiment_id(name))
     assert all(decision.promotes for decision in decisions.values())
-    outcome = {name: crown(decisions[name], "run", PROMOTION_PAGE) for name in order}
+    outcome = {name: register_champion(decisions[name], "run", PROMOTION_PAGE) for name in order}
     assert client.get_run(version_with("champion").run_id).info.run_name == "better"
     assert outcome["better"].promotes
     if order[0] == "better":
@@ -143,10 +143,10 @@ def test_an_alias_that_another_promotion_sets_first_is_set_again(client):
         def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
             if not self.is_overtaken:
                 self.is_overtaken = True
-                crown(decisions["better"], "run", PROMOTION_PAGE)
+                register_champion(decisions["better"], "run", PROMOTION_PAGE)
             super().set_registered_model_alias(name, alias, version)
 
     slow = SlowClient()
-    assert not crown(decisions["good"], "run", PROMOTION_PAGE, slow).promotes
+    assert not register_champion(decisions["good"], "run", PROMOTION_PAGE, slow).promotes
     assert slow.is_overtaken
     assert client.get_run(version_with("champion").run_id).info.run_name == "better"

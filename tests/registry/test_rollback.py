@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from registry_store import PROMOTION_PAGE, candidate, experiment_id, promote_one, refusals, say_nothing, version_with
 
 from abalone.registry.decision import decide
-from abalone.registry.promotion import crown
+from abalone.registry.promotion import register_champion
 from abalone.registry.rollback import rollback
 from abalone.registry.versions import versions
 from abalone.settings import UserError
@@ -49,8 +49,8 @@ def test_a_second_version_of_a_rolled_back_run_is_not_promoted_either(client):
     for name, skill in (("first", 0.4), ("second", 0.6)):
         candidate(name, skill)
         decision = decide("classification", experiment_id())
-        crown(decision, decision.challenger.run_id, PROMOTION_PAGE)
-    crown(
+        register_champion(decision, decision.challenger.run_id, PROMOTION_PAGE)
+    register_champion(
         decision, decision.challenger.run_id, PROMOTION_PAGE
     )  # as another process at the same time does, or one that was killed
     rollback(("classification",), say_nothing)

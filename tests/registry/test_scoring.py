@@ -149,8 +149,8 @@ def test_a_header_alone_gives_a_header_alone(champions):
         ("M,0.35,", "M,35,", "line 2: Length is 35.0, expected a number from 0 to 8.15"),
         ("M,0.35,", "M,0.35,1,", "line 2: 10 columns, expected 9"),
         ("M,0.35,", "M,", "line 2: 8 columns, expected 9"),
-        ("M,0.35,", '"M,0.35,', "line 2: unexpected end of data; a quote opens and closes a whole field"),
-        ("M,0.35,", 'M,"0.35"x,', "line 2: ',' expected after '\"'; a quote opens and closes a whole field"),
+        ("M,0.35,", '"M,0.35,', "line 2: unexpected end of data; quotes must enclose a whole field"),
+        ("M,0.35,", 'M,"0.35"x,', "line 2: ',' expected after '\"'; quotes must enclose a whole field"),
         ("0.0485,0.07,7", '0.0485,5"x,"', "line 2: unexpected end of data"),
         ("M,0.455,", "M,0.455,1,1,", "line 1: 11 columns and no header; expected 8 or 9: Sex, Length"),
         ("M,0.455,", "\n\nM,0.455,1,1,", "line 3: 11 columns and no header"),
@@ -173,7 +173,7 @@ def test_a_bad_line_is_counted_with_header_and_blank_lines(champions):
 
 
 def test_a_column_with_the_name_of_an_answer_is_refused(champions):
-    with pytest.raises(UserError, match=r"column rings, label has the name of an answer; rename it or leave it out$"):
+    with pytest.raises(UserError, match=r"column rings, label has the name of an output; rename or remove it$"):
         score(FRAME.assign(rings=1, label="x", rings_low=1).to_csv(index=False))
 
 

@@ -123,12 +123,12 @@ def test_a_dash_stands_for_a_score_that_an_earlier_run_lacks():
     before.metrics.clear()
     page = page_of("deepen", final("classification", 0.8, 0.5), compared=[before])
     assert {row[3] for row in table(page)[2:]} == {"–"}
-    assert "always answering the majority class: 0.5000" in answer(page)
+    assert "always predicting the majority class: 0.5000" in answer(page)
 
 
 def test_the_last_epoch_is_told_apart_from_the_best():
     metrics = {**final("classification", 0.8, 0.5), "reported_epoch": 50}
-    assert "They are of epoch 50 of 50; the validation loss was lowest at epoch 31." in page_of("encode", metrics)
+    assert "They are from epoch 50 of 50; the validation loss was lowest at epoch 31." in page_of("encode", metrics)
 
 
 def test_the_page_of_a_studys_winner_compares_it_with_the_base():
