@@ -152,7 +152,7 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
 
 def _split_refusal(candidate: Candidate, newest: Candidate, versions: Sequence[Any]) -> str:
     if (candidate.dataset, candidate.split) != (newest.dataset, newest.split):
-        return f"other rows (split {candidate.split}) than the newest run ({newest.split}, {newest.name})"
+        return f"other rows (split {candidate.split}) than the current split ({newest.split}, run {newest.name})"
     version = rolled_back(versions).get((candidate.split, repr(candidate.score)))
     if version:
         return f"same score as version {version}, which was rolled back"

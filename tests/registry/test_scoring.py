@@ -256,7 +256,7 @@ def test_the_answers_come_from_the_champions_own_code(champion_ids, champions):
     package = rename_package(folder, "abalone_model_of_another_version")
     replace_in(package / "features.py", "z = \\(x", "z = 2 * (x")
     replace_in(package / "columns.py", "YEARS_BEFORE_FIRST_RING = 1.5", "YEARS_BEFORE_FIRST_RING = 2.5")
-    replace_in(package / "scorer.py", "x = encode\\(checked\\)", "x = 1.01 * encode(checked)")
+    replace_in(package / "scorer.py", "= encode\\(checked\\)", "= 1.01 * encode(checked)")
     scored = score(HEADERLESS)
     own = mlflow.pyfunc.load_model(f"models:/{champion_ids['regression']}").predict(FRAME)
     assert list(scored["rings"]) == [float(f"{rings:.9g}") for rings in own["rings"]]

@@ -23,7 +23,7 @@ def test_a_page_starts_with_question_score_and_the_guide_and_ends_with_code(stag
     assert header == ["score", "this run", "baseline", "what it is"]
     assert [row[1:3] for row in rows] == [["0.7654", "0.5000"]] * len(PAGE_METRICS[task])
     assert all(row[3] for row in rows), "every score is explained"
-    assert "epoch 31 of 50, the lowest validation loss" in page
+    assert "epoch 31 of 50, with the lowest validation loss" in page
     for flavor in ("pytorch", "pyfunc"):
         assert f'import mlflow.{flavor}\n\nmodel = mlflow.{flavor}.load_model("models:/m-1")\n```' in page
     assert page.endswith("```")
