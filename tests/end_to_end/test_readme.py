@@ -99,7 +99,9 @@ def rows(text: str) -> list[list[str]]:
 
 def clean() -> dict[str, str]:
     """The environment of a user who has configured nothing, except that ``make ui`` opens no browser."""
-    settings = {name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")}
+    settings = {
+        name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")
+    }
     return {**settings, "BROWSER": "true"}
 
 
