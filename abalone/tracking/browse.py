@@ -33,7 +33,7 @@ PORT = 5000
 STARTING_SECONDS = 120  # at most, until the UI answers
 POLL_SECONDS = 0.2
 # Without jobs, which only the GenAI half of the UI needs, one worker takes a sixth of the memory.
-SERVER_DEFAULTS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+SERVER_DEFAULTS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 SERVER_OPTIONS = ("--host", HOST, "--workers", "1", "--uvicorn-opts", "--log-level warning")
 
 
