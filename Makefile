@@ -38,6 +38,9 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop and other pe
 bench-quality: $(VENV)/.installed-quality ## compare rings with tuned peers and write docs/results.md
 	python -m benchmarks.bench_quality
 
+pictures: $(VENV)/.installed-test ## make the pictures of README and docs from a real run (needs Chromium; a few minutes)
+	python -m benchmarks.pictures
+
 clean: ## delete the environment and caches, never runs or models
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -59,4 +62,4 @@ $(VENV)/.installed-quality: $(VENV)/.installed
 	python -m pip install --quiet --disable-pip-version-check -e '.[quality]'
 	touch $@
 
-.PHONY: help run ui test lint format bench bench-quality clean
+.PHONY: help run ui test lint format bench bench-quality pictures clean

@@ -55,7 +55,7 @@ def browse(port: int = PORT) -> None:
     if _on_a_server():
         _show(full_address(path))
         return
-    with _server(port) as server:
+    with serve(port) as server:
         _show(f"http://{HOST}:{port}/{path}")
         print("Ctrl-C ends the UI.", flush=True)
         server.wait()
@@ -107,8 +107,24 @@ def _has_runs(experiment: Experiment, query: str = "") -> bool:
 
 
 @contextmanager
-def _server(port: int) -> Iterator[subprocess.Popen]:
-    """Start the UI on the store in use, wait until it answers, and stop it in the end."""
+def serve(port: int) -> Iterator[subprocess.Popen]:
+    """Start the UI on the store in use, wait until it answers, and stop it in the end.
+
+    Parameters
+    ----------
+    port : int
+        Port of the UI on this machine.
+
+    Yields
+    ------
+    subprocess.Popen
+        The server.
+
+    Raises
+    ------
+    UserError
+        If the port is in use, or the UI does not start.
+    """
     if _listens(port):
         raise UserError(
             f"port {port} is in use, perhaps by another UI: end that one, or take another port, as in "

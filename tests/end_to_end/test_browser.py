@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,15 +20,12 @@ import pytest
 from helpers import ROOT, environment
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from abalone.settings import STAGES
 from abalone.tracking.views import SHOWN_METRICS
+from benchmarks.pictures import CHROMIUM, free_port, fresh_page, open_chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
-WINDOW = {"width": 1600, "height": 1000}
-MILLISECONDS = 60_000  # for anything to appear; the machine of a gate may be busy
 BEYOND = ("rings", "tuned encode", "tuned regress")
 OVERFITTING = ("encode", "regularize", "dropout")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,10 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """What ``make ui`` prints; its server runs as long as the tests of this file."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "abalone.tracking.browse", "--port", str(port)]
+    command = [sys.executable, "-m", "abalone.tracking.browse", "--port", str(free_port())]
     ui = subprocess.Popen(
         command,
         cwd=folder,
@@ -91,23 +83,15 @@ def runs(folder: Path) -> dict[str, Run]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(chromium: Browser, address: str) -> Iterator[Page]:
-    """The printed address in a fresh profile, which reaches no other host."""
-    context = chromium.new_context(viewport=WINDOW)
-    context.route(lambda url: "//127.0.0.1:" not in url, lambda route: route.abort())
-    context.set_default_timeout(MILLISECONDS)
-    expect.set_options(timeout=MILLISECONDS)
-    page = context.new_page()
-    page.goto(address, wait_until="domcontentloaded")
-    yield page
-    context.close()
+    """The printed address in a fresh profile."""
+    with fresh_page(chromium, address) as page:
+        yield page
 
 
 def row(page: Page, number: int) -> Locator:
