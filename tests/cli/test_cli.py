@@ -154,6 +154,7 @@ def test_a_training_shows_a_bar_on_a_terminal_and_the_table_fits_its_width(store
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
     command = [sys.executable, "-m", "abalone", "classify", "--epochs", "3"]
     env = {**environment(), "PYTHONPATH": str(ROOT)}
+    env.pop("COLUMNS", None)  # which pytest-xdist sets, and which would hide the terminal's own width
     process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env)
     os.close(slave)
     shown = b""
