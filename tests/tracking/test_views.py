@@ -122,6 +122,7 @@ def test_the_curves_are_those_of_the_stages_about_overfitting_and_every_stage_lo
     state = view(experiment_id, CURVES_VIEW)
     runs = found_by(experiment_id, state)
     assert names_of(runs) == ["encode", "dropout"]
+    assert len({run.data.tags["mlflow.runColor"] for run in runs}) == 2, "or nobody can tell their curves apart"
     for chart in state["compareRunCharts"]:
         assert set(chart["selectedMetricKeys"]) <= set(runs[0].data.metrics)
         assert chart["metricSectionId"] == state["compareRunSections"][0]["uuid"], "or it is not drawn"
