@@ -108,11 +108,10 @@ def take_screenshot(target: Path) -> None:
     port = free_port()
     address = f"http://{HOST}:{port}/{runs_path(experiment_id, CURVES_VIEW, charts=True)}"
     with serve(port), open_chromium() as browser, fresh_page(browser, address) as page:
+        expect(page.get_by_text("dropout (loss/test)", exact=True).first).to_be_visible()
         page.get_by_role("button", name="Close", exact=True).last.click()
-        page.get_by_text("You're viewing a shared view").locator("xpath=ancestor::*[button][1]").get_by_role(
-            "button"
-        ).last.click()
-        expect(page.get_by_text("dropout (loss/test)", exact=True).first).to_be_attached()
+        page.get_by_role("button", name="Hide banner").click()
+        page.locator(".js-plotly-plot").nth(3).wait_for()
         page.screenshot(path=target)
     report(target)
 

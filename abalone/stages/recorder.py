@@ -31,6 +31,7 @@ from abalone.tracking.run_logging import (
     log_stage,
 )
 from abalone.tracking.runs import EXPERIMENT_NAME, RunOptions, tracked_run
+from abalone.tracking.views import COLOUR_TAG, RUN_COLOURS
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def training_run(name: str, stage: str, task: str, lesson: Stage, options: RunOp
     tags = {"stage": stage, "task": task, "guide_section": lesson.guide, "guide_order": _guide_order(stage)}
     if stage in OVERFITTING_STAGES:
         tags["lesson"] = "overfitting"
+        tags[COLOUR_TAG] = RUN_COLOURS[stage]
     return tracked_run(name, tags, options)
 
 

@@ -35,6 +35,9 @@ STUDY_COLUMN = "tags.`study`"
 PRUNED_COLUMN = "tags.`pruned`"
 LEAST_WIDTH = 80  # pixels of a column
 CHART_SECTION = "curves"
+# Colours of the runs that the charts overlay; those that the UI would make of their ids may be all the same.
+RUN_COLOURS = {"encode": "#D55E00", "regularize": "#009E73", "dropout": "#0072B2"}
+COLOUR_TAG = "mlflow.runColor"
 
 
 def offer_views(experiment_id: str) -> None:

@@ -73,7 +73,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_columns_that_they_have(store, stage, metric):
     run_ids = {}
     for name in ("classify", "regress"):
-        run_ids[name] = run_stage(name, load_settings(name, {"epochs": 1})).run_id
+        run_ids[name] = run_stage(name, load_settings(name, {"epochs": 6})).run_id  # enough for a rise
     client = MlflowClient()
     experiment_id = client.get_experiment_by_name("abalone").experiment_id
     board = view(experiment_id, LEADERBOARDS[load_settings(stage).task])
@@ -122,6 +122,7 @@ def test_the_curves_are_those_of_the_stages_about_overfitting_and_every_stage_lo
     state = view(experiment_id, CURVES_VIEW)
     runs = found_by(experiment_id, state)
     assert names_of(runs) == ["encode", "dropout"]
+    assert len({run.data.tags["mlflow.runColor"] for run in runs}) == 2, "or nobody can tell their curves apart"
     for chart in state["compareRunCharts"]:
         assert set(chart["selectedMetricKeys"]) <= set(runs[0].data.metrics)
         assert chart["metricSectionId"] == state["compareRunSections"][0]["uuid"], "or it is not drawn"
