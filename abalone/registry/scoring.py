@@ -26,7 +26,7 @@ from abalone.model.scorer import BadRows, check
 from abalone.registry.loading import LoadedModel, load_champion
 from abalone.settings import REGISTERED_MODELS, UserError
 
-LINES_AT_ONCE = 3_000  # with more, two champions of `rings` need almost 500 MB
+LINES_AT_ONCE = 1_000  # with 3,000, two champions of `rings` need more than 500 MB
 SHELL_WEIGHT = "Shell weight"
 GUIDE_SHELL_WEIGHT = "Shell weights"  # the guide's spelling
 KNOWN_NAMES = {*RAW_COLUMNS, GUIDE_SHELL_WEIGHT}
