@@ -27,6 +27,7 @@ from abalone.main import run_main
 from abalone.registry.scoring import score_csv
 from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.stage import run_stage
+from abalone.tracking.addresses import version_path
 
 
 @pytest.fixture
@@ -74,7 +75,9 @@ def test_main_ends_with_a_promotion(client):
     parent = runs_of("main")[0].info.run_id
     assert {run.data.tags["mlflow.parentRunId"] for run in runs_of("promote")} == {parent}
     note = client.get_experiment_by_name("abalone").tags["mlflow.note.content"]
-    assert all(f"models:/{name}@champion`, version 1" in note for name in REGISTERED_MODELS.values())
+    for name in REGISTERED_MODELS.values():
+        assert f"`models:/{name}@champion`" in note
+        assert version_path(name, 1) in note
 
 
 def test_main_with_models_too_weak_to_promote_still_succeeds(client):
