@@ -11,6 +11,7 @@ from mlflow.entities import Experiment, Run
 
 from abalone.settings import METRICS, SELECTION
 from abalone.tracking.runs import EXPERIMENT_NAME
+from abalone.tracking.views import leaderboard_query, selection_key
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -36,16 +37,14 @@ def newest_run(experiment_id: str, query: str) -> Run | None:
 
 def best_run(experiment_id: str, task: str) -> Run | None:
     """The finished run with the best validation score, on the split of the newest run that has such a score."""
-    metric = SELECTION[task]
-    score = f"metrics.`val/{metric}`"
-    query = f"{score} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'"
+    query = leaderboard_query(task)
     newest = newest_run(experiment_id, query)
     if newest is None:
         return None
     if "split" in newest.data.tags:
         query += f" and tags.split = '{newest.data.tags['split']}'"
-    direction = "DESC" if METRICS[metric].greater_is_better else "ASC"
-    return _first(experiment_id, query, f"{score} {direction}")
+    direction = "DESC" if METRICS[SELECTION[task]].greater_is_better else "ASC"
+    return _first(experiment_id, query, f"{selection_key(task)} {direction}")
 
 
 def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:

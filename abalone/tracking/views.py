@@ -75,12 +75,21 @@ def _stages_view() -> dict[str, Any]:
     )
 
 
+def leaderboard_query(task: str) -> str:
+    """MLflow's query for the finished runs of a task with a validation score, without the trials of studies."""
+    return f"{selection_key(task)} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'"
+
+
+def selection_key(task: str) -> str:
+    """MLflow's name for the validation score that selects the models of a task."""
+    return f"metrics.`val/{SELECTION[task]}`"
+
+
 def _leaderboard(task: str) -> dict[str, Any]:
-    """Finished runs of a task, without the trials of studies, sorted by the metric that selects models."""
-    selection = f"metrics.`val/{SELECTION[task]}`"
+    """Runs of a task, sorted by the metric that selects models."""
     return _table(
-        search=f"{selection} >= 0 and tags.stage != 'trial' and attributes.status = 'FINISHED'",
-        order_by=selection,
+        search=leaderboard_query(task),
+        order_by=selection_key(task),
         ascending=not METRICS[SELECTION[task]].greater_is_better,
         columns=[MODELS_COLUMN, *_metric_columns(SHOWN_METRICS[task]), *_param_columns(SHOWN_SETTINGS)],
     )
