@@ -18,7 +18,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 
-from abalone.model.scorer import BadRows
+from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import all_pages, rolled_back
 from abalone.settings import SELECTION

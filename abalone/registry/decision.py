@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from abalone.data.reading import FILE_COLUMNS, read
 from abalone.data.splitting import split
 from abalone.evaluation.scores import paired_bootstrap
-from abalone.model.scorer import BadRows
+from abalone.model.rows import BadRows
 from abalone.registry.candidates import Candidate, find_candidates, judge_candidates, validation_rows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import CHAMPION, holder, versions

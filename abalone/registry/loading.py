@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
-from abalone.model.scorer import BadRows
+from abalone.model.rows import BadRows
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
 

@@ -22,7 +22,7 @@ import torch
 
 from abalone.data.reading import FILE_COLUMNS
 from abalone.model.columns import RAW_COLUMNS, TEXT_COLUMNS
-from abalone.model.scorer import BadRows, check
+from abalone.model.rows import BadRows, check
 from abalone.registry.loading import LoadedModel, load_champion
 from abalone.settings import REGISTERED_MODELS, UserError
 

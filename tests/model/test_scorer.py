@@ -18,7 +18,8 @@ from abalone.data.reading import read
 from abalone.model.columns import CLASS_LABELS, LIMITS, MEASUREMENTS, RAW_COLUMNS, SEXES
 from abalone.model.features import encode
 from abalone.model.networks import ring_interval
-from abalone.model.scorer import BadRows, Scorer, check, save_weights
+from abalone.model.rows import BadRows, check
+from abalone.model.scorer import Scorer, save_weights
 
 
 @pytest.fixture

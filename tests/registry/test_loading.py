@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from registry_store import candidate, make_unsealed, model_folder, model_id_of, package_of, rename_package, replace_in
 
 from abalone.data.reading import read
-from abalone.model.scorer import BadRows
+from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, load_champion, load_model
 from abalone.settings import UserError
 
@@ -50,7 +50,7 @@ def test_integers_and_numbers_as_text_are_passed_as_numbers(uri):
 
 
 def test_rows_that_the_model_refuses_are_bad_rows_in_the_models_own_words(uri, folder):
-    replace_in(rename_package(folder, "abalone_model_of_other_words") / "scorer.py", "is missing", "is lacking")
+    replace_in(rename_package(folder, "abalone_model_of_other_words") / "rows.py", "is missing", "is lacking")
     rows = ROWS.assign(Length=np.nan).rename_axis("line")
     with pytest.raises(BadRows, match=r"^line 0: Length is lacking; line 1: Length is lacking"):
         load_model(uri).predict(rows)
