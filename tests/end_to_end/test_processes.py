@@ -210,7 +210,7 @@ def test_mlflow_run_with_a_wrong_parameter_fails_with_the_reason(store, option, 
 
 @pytest.mark.slow
 def test_main_tracks_every_stage_and_ends_with_one_table(store):
-    few = ("-P", "epochs=1", "-P", "trials=2", "-P", "seeds=2")  # the test of README takes the real numbers
+    few = ("-P", "epochs=1", "-P", "trials=2", "-P", "seeds=3")  # the test of README takes the real numbers
     done = warm_mlflow_run("--experiment-name", "abalone", *few)
     assert done.returncode == 0, done.stderr
     stages = ["classify", "deepen", "encode", "regularize", "dropout", "regress", "rings"]
