@@ -16,7 +16,7 @@ from pathlib import Path
 from helpers import ROOT, environment
 
 PROGRAMS = Path(__file__).with_name("warm")
-PYTHON = str(PROGRAMS / "python")  # takes -m or -c; in a process with the variables of ``warm_environment``
+PYTHON = str(PROGRAMS / "python")  # takes -m or -c; in a process that has ``warm_variables``
 # What the command line sets before it imports torch and MLflow, both of which read it only then.
 SETTINGS = {"OMP_NUM_THREADS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -39,11 +39,15 @@ def _address() -> str:
     return f"abalone-tests-{os.getpid()}"
 
 
-def warm_environment() -> dict[str, str]:
-    """As ``environment``, with a ``python`` and an ``mlflow`` first on the path that need not import the libraries."""
+def warm_variables() -> dict[str, str]:
+    """What puts a ``python`` and an ``mlflow`` first on the path that need not import the libraries."""
     _server()
-    env = environment()
-    return {**env, "PATH": f"{PROGRAMS}{os.pathsep}{env['PATH']}", "WARM_SERVER": _address()}
+    return {"PATH": f"{PROGRAMS}{os.pathsep}{environment()['PATH']}", "WARM_SERVER": _address()}
+
+
+def warm_environment() -> dict[str, str]:
+    """As ``environment``, with ``warm_variables``."""
+    return environment() | warm_variables()
 
 
 def warm_mlflow_run(*arguments: str) -> subprocess.CompletedProcess:

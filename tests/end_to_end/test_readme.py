@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, environment
-from warm_processes import PROGRAMS, warm_environment
+from warm_processes import PROGRAMS, warm_variables
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
@@ -76,7 +76,7 @@ def run_line(command: str, folder: Path, servers: ExitStack) -> None:
     elif command:
         small = [options for start, options in SMALL.items() if command.startswith(start)]
         line = f'source .venv/bin/activate; PATH="{PROGRAMS}:$PATH"; {" ".join([command, *small])}'
-        run(["bash", "-ec", line], folder, WARM_SERVER=warm_environment()["WARM_SERVER"])
+        run(["bash", "-ec", line], folder, WARM_SERVER=warm_variables()["WARM_SERVER"])
 
 
 def run(command: list[str], folder: Path, **variables: str) -> str:
