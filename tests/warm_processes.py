@@ -15,7 +15,9 @@ from pathlib import Path
 
 from helpers import ROOT, environment
 
-PROGRAMS = Path(__file__).with_name("warm")
+SERVER = Path(__file__).parent / "warm" / "server.py"
+ON_LINUX = hasattr(os, "pidfd_open")  # elsewhere, all processes are fresh ones
+PROGRAMS = SERVER.parent if ON_LINUX else Path(sys.executable).parent
 PYTHON = str(PROGRAMS / "python")  # takes -m or -c; in a process that has ``warm_variables``
 # What the command line sets before it imports torch and MLflow, both of which read it only then.
 SETTINGS = {"OMP_NUM_THREADS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -25,7 +27,7 @@ SETTINGS = {"OMP_NUM_THREADS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_D
 def _server() -> subprocess.Popen:
     """Start the server; it ends when this process does, because its stdin is then closed."""
     process = subprocess.Popen(
-        [sys.executable, PROGRAMS / "server.py", _address()],
+        [sys.executable, SERVER, _address()],
         env=environment() | SETTINGS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -41,7 +43,8 @@ def _address() -> str:
 
 def warm_variables() -> dict[str, str]:
     """What puts a ``python`` and an ``mlflow`` first on the path that need not import the libraries."""
-    _server()
+    if ON_LINUX:
+        _server()
     return {"PATH": f"{PROGRAMS}{os.pathsep}{environment()['PATH']}", "WARM_SERVER": _address()}
 
 

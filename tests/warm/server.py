@@ -16,6 +16,7 @@ import runpy
 import select
 import signal
 import socket
+import struct
 import sys
 
 LIBRARIES = (
@@ -41,9 +42,16 @@ def wait_for_command(name: str) -> dict:
                 sys.exit()
             connection, _ = listener.accept()
             with connection:
-                if os.fork() == 0:
+                if is_of_this_user(connection) and os.fork() == 0:
                     listener.close()
                     return watch(connection)
+
+
+def is_of_this_user(connection: socket.socket) -> bool:
+    """Whether the other end is a process of the user who runs the tests; the socket itself is open to all users."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return user == os.getuid()
 
 
 def watch(connection: socket.socket) -> dict:
