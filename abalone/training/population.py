@@ -95,6 +95,8 @@ def fit_many(
     ------
     BadValue
         If a device is not available.
+    NotImplementedByEngine
+        If a member has a layer or a setting that ``fit_many`` does not know.
     """
     if isinstance(splits, Split):
         splits = [splits] * len(settings)
