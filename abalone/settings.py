@@ -226,6 +226,12 @@ class RingsSettings(Settings):
         }
 
 
+def stages_before(stage: str) -> list[str]:
+    """The stages that come before a stage in the guide, in its order."""
+    names = list(STAGES)
+    return names[: names.index(stage)]
+
+
 def toml_path(stage: str) -> Path:
     """Path of a stage's settings file."""
     return EXPERIMENTS_FOLDER / f"{stage}.toml"
