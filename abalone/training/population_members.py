@@ -110,9 +110,8 @@ def untrained_members(
     tables: dict[tuple, PreparedRows] = {}
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         for own, split in zip(settings, splits, strict=True):
-            require_settings(ENGINE, own, own.model_config(), IMPLEMENTED)
             model, y, order = untrained_model(own, x, rings, split)
-            require_layers(ENGINE, model.network, _stackable_layers(own))
+            require_implemented(own, model)
             dropout = torch.Generator().set_state(torch.get_rng_state())
             preparation = (id(split), own.task, own.features, own.clip, own.standardize_target)
             if preparation not in tables:
@@ -128,6 +127,12 @@ def untrained_members(
                 )
             )
     return members
+
+
+def require_implemented(settings: StageSettings, model: Classifier | Regressor) -> None:
+    """Raise ``NotImplementedByEngine`` if ``fit_many`` does not know a setting of a member, or a layer of its model."""
+    require_settings(ENGINE, settings, settings.model_config(), IMPLEMENTED)
+    require_layers(ENGINE, model.network, _stackable_layers(settings))
 
 
 def _stackable_layers(settings: StageSettings) -> list[type[nn.Module]]:
