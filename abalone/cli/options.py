@@ -12,7 +12,7 @@ import click
 from abalone import settings
 from abalone.settings import STAGES, TASKS
 
-SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
+SHARED_BY_MAIN = ("seed", "device", "data", "units", "target", "epochs")
 
 
 def settings_options(names: Sequence[str], stage: str | None = None) -> Callable:
