@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from abalone.cli.group import command
@@ -15,6 +17,7 @@ from abalone.cli.options import (
     tasks_of,
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
+from abalone.settings import UNITS
 
 
 @command("promote", "--min-improvement 0.002 --dry-run")
@@ -72,22 +75,31 @@ def rollback(task: str, experiment_name: str | None, run_name: str | None, debug
 
 
 @command("predict", "--input rows.csv --output scored.csv")
+@click.option("--input", required=True, metavar="FILE", help="Table of the rows to score; - for stdin.")
+@click.option("--output", required=True, metavar="CSV", help="File to write: the rows with their scores; - for stdout.")
 @click.option(
-    "--input", required=True, metavar="CSV", help="Rows to score, in units of 200 mm and 200 g, as in the data file."
+    "--units",
+    type=click.Choice(UNITS),
+    default="file",
+    show_default=True,
+    help="Units of the measurements: mm/200 and g/200 as in the data file, or millimetres and grams.",
 )
-@click.option("--output", required=True, metavar="CSV", help="File to write: the same rows with their scores.")
 @json_option
 @debug_option
-def predict(input: str, output: str, json: bool, debug: bool) -> None:
-    """Score a CSV file of raw rows with both champions."""
-    from abalone.registry.scoring import score_csv
+def predict(input: str, output: str, units: str, json: bool, debug: bool) -> None:
+    """Score a table of raw rows with both champions."""
+    from abalone.registry.scoring import score_table
+    from abalone.registry.table_files import STDOUT
 
-    with reporting(json):
-        count = score_csv(input, output)
+    stdout = sys.stdout
+    to_stdout = output in STDOUT
+    if to_stdout and json:
+        raise click.UsageError("--json and --output - both need stdout; give a file as output")
+    with reporting(json or to_stdout):
+        scored = score_table(input, output, units, stdout=stdout)
+        say(f"{scored.rows} rows scored: {output}\n{scored.understood}")
     if json:
-        print_object({"rows": count, "input": input, "output": output})
-    else:
-        say(f"{count} rows scored: {output}")
+        print_object({"rows": scored.rows, "input": input, "output": output, "understood": scored.understood})
 
 
 @command("status", "--json")

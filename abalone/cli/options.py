@@ -13,7 +13,7 @@ from abalone import settings
 from abalone.settings import STAGES, TASKS
 
 SETTING_METAVAR = "VALUE"  # of the options that stand for settings
-SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
+SHARED_BY_MAIN = ("seed", "device", "data", "units", "target", "epochs")
 
 
 def settings_options(names: Sequence[str], stage: str | None = None) -> Callable:
