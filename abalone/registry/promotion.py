@@ -23,7 +23,14 @@ from mlflow import MlflowClient
 from abalone.registry.candidates import Candidate, count_promotable
 from abalone.registry.decision import Decision, decide
 from abalone.registry.model_page import create_model, describe_model
-from abalone.registry.pages import DECISION_HEADER, decision_rows, decision_text, promotion_page, version_page
+from abalone.registry.pages import (
+    DECISION_HEADER,
+    decision_rows,
+    decision_text,
+    other_splits_text,
+    promotion_page,
+    version_page,
+)
 from abalone.registry.promoted_run import limits_text, read_promoted_run
 from abalone.registry.versions import (
     ATTEMPTS,
@@ -31,8 +38,8 @@ from abalone.registry.versions import (
     LIMITS_TAG,
     PREVIOUS,
     all_pages,
+    find_rolled_back,
     holder,
-    rolled_back,
     set_alias,
     versions,
 )
@@ -56,6 +63,7 @@ def promote(
     min_improvement: float = 0.0,
     dry_run: bool = False,
     force: bool = False,
+    split: str = "",
     options: RunOptions = RunOptions(),
 ) -> list[Decision]:
     """Make the best model of each task champion if it is better than the current champion.
@@ -74,6 +82,9 @@ def promote(
         Decide, but leave the registry as it is.
     force : bool
         Promote the best candidate even if it cannot be compared with the champion.
+    split : str
+        Fingerprint of the split whose runs are candidates; "" for that of the champion, or, if it has none, the one
+        with the most candidates.
     options : RunOptions
         Where the promotion's own run is filed.
 
@@ -101,11 +112,12 @@ def promote(
             "min_improvement": min_improvement,
             "dry_run": as_text(dry_run),
             "force": as_text(force),
+            "split": split,
         }
         log_params(run_id, params)
         if not experiment_id:
             experiment_id = client.get_run(run_id).info.experiment_id
-        decisions = [decide(task, experiment_id, min_improvement, force) for task in tasks]
+        decisions = [decide(task, experiment_id, min_improvement, force, split) for task in tasks]
         lacking = [decision for decision in decisions if not decision.challenger]
         if not lacking and not dry_run:
             page = find_run_path(run_id)
@@ -201,12 +213,13 @@ def _settle_alias(client: MlflowClient, decision: Decision, registered: Any) -> 
 def _rival_scores(task: str, replaced: int, split: str) -> dict[int, float]:
     """Score of each version of a split that was registered after version ``replaced`` and not rolled back."""
     known = versions(task)
-    given_up = rolled_back(known)
     scores = {}
     for version in known:
         score = version.tags.get("score")
         is_later = int(version.version) > replaced
-        if is_later and score and version.tags.get("split") == split and (split, score) not in given_up:
+        if not (is_later and score and version.tags.get("split") == split):
+            continue
+        if not find_rolled_back(known, version.run_id, split, score):
             scores[int(version.version)] = float(score)
     return scores
 
@@ -233,12 +246,17 @@ def _find_experiment(name: str, tasks: Sequence[str]) -> str:
 
 
 def _no_candidate(lacking: Sequence[Decision], experiment_id: str) -> str:
-    """Say that an experiment has no candidate, and which experiments have one."""
+    """Say that an experiment has no candidate, and which splits and experiments have one."""
     tasks = [decision.task for decision in lacking]
     refused = sum(len(decision.candidates) for decision in lacking)
-    name = MlflowClient().get_experiment(experiment_id).name
-    elsewhere = _elsewhere(tasks, experiment_id)
-    return f"no candidate for {' and '.join(tasks)} in experiment {name!r} ({refused} runs refused); {elsewhere}"
+    where = f"experiment {lacking[0].experiment!r}"
+    other_splits = [other_splits_text(decision) for decision in lacking if decision.split.others]
+    if other_splits:
+        where += f" on split {lacking[0].split.split}"
+        elsewhere = " ".join(other_splits)
+    else:
+        elsewhere = _elsewhere(tasks, experiment_id)
+    return f"no candidate for {' and '.join(tasks)} in {where} ({refused} runs refused); {elsewhere}"
 
 
 def _elsewhere(tasks: Sequence[str], searched_id: str | None = None) -> str:
