@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from abalone.evaluation.calibration import reliability_text
 from abalone.registry.candidates import MARGIN, Candidate
 from abalone.registry.decision import Decision
 from abalone.registry.promoted_run import PromotedRun, age_table, limits_text
+from abalone.registry.splits import left_out_text
 from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import (
     Naming,
@@ -23,7 +23,6 @@ from abalone.tracking.markdown import format_score, markdown_table
 
 DECISION_HEADER = ("run", "run id", "validation", "baseline", "test (not used)", "split", "outcome")
 LINKED_HEADER = ("run", *DECISION_HEADER[2:])
-SHOWN_SPLITS = 3
 LONGEST_OUTCOME = 120  # characters, in the description of a run
 LEGEND = (
     "*Gate*: what a run must pass to be promoted. It is finished, has a model, and is at least {margin:.0%} better on "
@@ -90,24 +89,8 @@ def split_text(decision: Decision) -> str:
 
 
 def other_splits_text(decision: Decision) -> str:
-    """Name the splits that a promotion leaves out, with the command that chooses the first; empty without any."""
-    others = decision.split.others
-    if not others:
-        return ""
-    named = []
-    for other in others[:SHOWN_SPLITS]:
-        named.append(f"split `{other.split}` (data {other.data}, seed {other.seed}): {_candidates(other.candidates)}")
-    if len(others) > SHOWN_SPLITS:
-        named.append(f"{len(others) - SHOWN_SPLITS} more splits")
-    command = (
-        "mlflow run . -e promote --env-manager local "
-        f"-P experiment={shlex.quote(decision.experiment)} -P task={decision.task} -P split={others[0].split}"
-    )
-    return f"Left out, because of other rows: {', '.join(named)}. To go on with other rows, choose: `{command}`."
-
-
-def _candidates(count: int) -> str:
-    return "1 candidate" if count == 1 else f"{count} candidates"
+    """Name the splits that a promotion leaves out, and how to choose one; empty without any."""
+    return left_out_text(decision.split, decision.experiment, decision.task)
 
 
 def promotion_page(decisions: Sequence[Decision], dry_run: bool = False, shown: int | None = None) -> str:

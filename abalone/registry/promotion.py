@@ -45,6 +45,7 @@ from abalone.registry.versions import (
 )
 from abalone.settings import REGISTERED_MODELS, SELECTION, UserError, as_text
 from abalone.tracking.addresses import find_run_path
+from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
 
@@ -240,7 +241,8 @@ def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> None:
 def _find_experiment(name: str, tasks: Sequence[str]) -> str:
     """Return the id of an experiment."""
     found = MlflowClient().get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
+    refuse_deleted(found)
+    if found is None:
         raise NoCandidate(f"no experiment {name!r}; {_elsewhere(tasks)}")
     return found.experiment_id
 

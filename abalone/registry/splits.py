@@ -13,10 +13,13 @@ rows says so once (``-P split=FINGERPRINT``); after the promotion the champion's
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from abalone.registry.candidates import Candidate, keep_split, try_models
+
+SHOWN_SPLITS = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,19 @@ def count_splits(candidates: Sequence[Candidate], champion_split: str) -> list[S
     return sorted(counts, key=lambda count: (count.split == champion_split, count.candidates, count.started))[::-1]
 
 
+def expected_split(candidates: Sequence[Candidate], champion_split: str) -> SplitChoice:
+    """The split that a promotion would choose if the models work, without loading any.
+
+    Parameters
+    ----------
+    candidates, champion_split
+        As for ``choose_split``.
+    """
+    counts = tuple(count_splits(candidates, champion_split))
+    first = counts[0].split if counts else ""
+    return SplitChoice(split=first, reason=_reason(first, champion_split, ""), counts=counts)
+
+
 def choose_split(
     candidates: Sequence[Candidate], champion_split: str, wanted: str = ""
 ) -> tuple[SplitChoice, tuple[Candidate, ...]]:
@@ -134,3 +150,32 @@ def _reason(chosen: str, champion_split: str, wanted: str) -> str:
     if champion_split:
         return f"the one with the most candidates, because that of the champion ({champion_split}) has none that works"
     return "the one with the most candidates"
+
+
+def left_out_text(choice: SplitChoice, experiment: str, task: str) -> str:
+    """Name the splits that a promotion leaves out, with the command that chooses the first; empty without any.
+
+    Parameters
+    ----------
+    choice : SplitChoice
+    experiment : str
+        Name of the experiment that holds the candidates.
+    task : str
+    """
+    others = choice.others
+    if not others:
+        return ""
+    named = []
+    for other in others[:SHOWN_SPLITS]:
+        number = "1 candidate" if other.candidates == 1 else f"{other.candidates} candidates"
+        named.append(f"split `{other.split}` (data {other.data}, seed {other.seed}): {number}")
+    if len(others) > SHOWN_SPLITS:
+        named.append(f"and {len(others) - SHOWN_SPLITS} more splits")
+    command = choose_command(others[0].split, experiment, task)
+    return f"Left out, because of other rows: {', '.join(named)}. To go on with other rows, choose them: `{command}`."
+
+
+def choose_command(split: str, experiment: str, task: str) -> str:
+    """The command that promotes from a split."""
+    place = f"-P experiment={shlex.quote(experiment)} -P task={task}"
+    return f"mlflow run . -e promote --env-manager local {place} -P split={split}"

@@ -21,7 +21,7 @@ from abalone.tuning.plan import Plan
 from abalone.tuning.progress import Progress
 from abalone.tuning.results import count_trials
 from abalone.tuning.search import Limits, search
-from abalone.tuning.storage import hide_password, open_study
+from abalone.tuning.storage import check_study, hide_password, open_study
 from abalone.tuning.study_run import log_study
 from abalone.tuning.trial_runs import adopt_trials
 from abalone.tuning.winner import train_winner
@@ -72,15 +72,14 @@ def run_tune(
     Raises
     ------
     UserError
-        If the data, the storage or the study's name cannot be used, before anything is written; or at the end, if no
-        trial is complete.
+        If the data, the storage, the study's name or the experiment cannot be used, before anything is written; or at
+        the end, if no trial is complete.
     """
     data = load_data(plan.settings.data, plan.settings.seed)
     reach()
     name = where.study or f"{plan.task}-{secrets.token_hex(3)}"
     storage = where.storage or str(beside_database(JOURNAL))
-    study = open_study(plan, name, storage)
-    say(f"study {name} in {hide_password(storage)}")
+    check_study(plan, name, storage)
     tags = {
         "stage": "tune",
         "study": name,
@@ -89,6 +88,8 @@ def run_tune(
         "split": data.split.fingerprint,
     }
     with tracked_run(f"tune {plan.task}", tags, options) as run_id:
+        study = open_study(plan, name, storage)  # only now, because a study without a run would be left behind
+        say(f"study {name} in {hide_password(storage)}")
         log_params(run_id, _params(plan, limits))
         adopt_trials(run_id, name)
         run_study(run_id, study, plan, storage, limits, say)
