@@ -4,7 +4,8 @@ MLflow has no transactions and no compare-and-set on an alias, so two promotions
 therefore registers its version, sets the alias, and reads the registry again. Of all versions registered since the
 champion that it replaces, on the same split, the best must hold the alias; if it does not, the promotion sets the alias
 again. The last to set the alias has seen every other version, so promotions at the same time, on any number of
-machines, end with the best version as champion.
+machines, end with the best version as champion. If they promote the same run, the first version of it is kept and the
+others are deleted again.
 
 Two limits remain. A process that is killed between two steps leaves a version without the alias; the next promotion
 takes it into account. Promotions on different splits cannot be ranked, so the last one wins.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -157,6 +157,34 @@ def register_champion(decision: Decision, run_id: str, page: str, client: Mlflow
         registered a better version.
     """
     client = client or MlflowClient()
+    version = _version_of(decision) or _create_version(decision, run_id, page, client)
+    winner = _settle_alias(client, decision)
+    describe_model(client, decision.task)
+    if winner == version:
+        return replace(decision, version=winner)
+    reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
+    return replace(decision, version=winner, promotes=False, reason=reason)
+
+
+def _version_of(decision: Decision) -> int | None:
+    """The first version of the challenger that was registered after the champion; None if there is none.
+
+    Another promotion at the same time, or one that was killed, has registered it.
+    """
+    champion = decision.champion.version if decision.champion else 0
+    found = []
+    for version in versions(decision.task):
+        if int(version.version) > champion and version.run_id == decision.challenger.run_id and "score" in version.tags:
+            found.append(int(version.version))
+    return min(found, default=None)
+
+
+def _create_version(decision: Decision, run_id: str, page: str, client: MlflowClient) -> int:
+    """Register the challenger, and return its version: of several promotions at the same time, that of the first.
+
+    No other promotion can have given the alias to the version that is deleted: whoever sees it sees the first one too,
+    which has the same score and precedence.
+    """
     best = decision.challenger
     name = REGISTERED_MODELS[decision.task]
     promoted = read_promoted_run(decision.task, best, client)
@@ -166,15 +194,13 @@ def register_champion(decision: Decision, run_id: str, page: str, client: Mlflow
         tags[LIMITS_TAG] = limits
     description = version_page(decision, page, promoted)
     create_model(client, decision.task)
-    registered = client.create_model_version(
+    created = client.create_model_version(
         name, f"models:/{best.model_id}", best.run_id, tags, description=description, model_id=best.model_id
     )
-    winner = _settle_alias(client, decision, registered)
-    describe_model(client, decision.task)
-    if winner == int(registered.version):
-        return replace(decision, version=winner)
-    reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
-    return replace(decision, version=winner, promotes=False, reason=reason)
+    first = _version_of(decision)
+    if first != int(created.version):
+        client.delete_model_version(name, created.version)
+    return first
 
 
 def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
@@ -192,7 +218,7 @@ def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
     return tags
 
 
-def _settle_alias(client: MlflowClient, decision: Decision, registered: Any) -> int:
+def _settle_alias(client: MlflowClient, decision: Decision) -> int:
     """Set the alias until the best version registered since the replaced champion holds it; return that version."""
     task = decision.task
     name = REGISTERED_MODELS[task]
@@ -200,8 +226,8 @@ def _settle_alias(client: MlflowClient, decision: Decision, registered: Any) -> 
     for _ in range(ATTEMPTS):
         champion = holder(task, CHAMPION)
         current = int(champion.version) if champion else 0
-        scores = _rival_scores(task, replaced, registered.tags["split"])
-        best = min(scores, key=lambda version: (scores[version], -version), default=current)
+        scores = _rival_scores(task, replaced, decision.challenger.split)
+        best = min(scores, key=lambda version: (scores[version], version), default=current)
         is_of_another_split = current > replaced and current not in scores
         if current == best or is_of_another_split:
             return current

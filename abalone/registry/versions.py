@@ -13,6 +13,7 @@ from abalone.settings import REGISTERED_MODELS
 CHAMPION = "champion"  # alias of the version to use
 PREVIOUS = "previous"  # alias of the version that the champion replaced
 ROLLED_BACK = "rolled_back"  # tag of a version: when it was rolled back
+ROLLING_BACK = "rolling_back"  # tag of a registered model: what a rollback is doing
 LIMITS_TAG = "limits"  # tag of a version: how far off it is for old animals
 PAGE_SIZE = 100
 ATTEMPTS = 20
