@@ -13,10 +13,8 @@ from typing import Any
 
 from mlflow.entities import Experiment, Run
 
-from abalone.registry.candidates import find_candidates, refuse_rolled_back
-from abalone.registry.champion import find_champion
 from abalone.registry.splits import expected_split, left_out_text
-from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder, versions
+from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder
 from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION, STAGES, TASKS
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import store_exists
@@ -96,13 +94,10 @@ def _run_fields(run: Run | None) -> Fields | None:
 
 def _best(experiment: Experiment, task: str) -> Fields | None:
     """The best run by validation of those that a promotion would compare, and the splits that it would leave out."""
-    found = refuse_rolled_back(find_candidates(task, experiment.experiment_id), versions(task))
-    champion = find_champion(task)
-    choice = expected_split(found, champion.split if champion else "")
-    compared = [run for run in found if not run.refusal and run.split == choice.split]
+    choice, compared = expected_split(task, experiment.experiment_id)
     if not compared:
         return None
-    best = min(compared, key=lambda run: (run.score, run.started))
+    best = compared[0]
     return {
         **_run_fields(read_run(best.run_id)),
         "metric": SELECTION[task],

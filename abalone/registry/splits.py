@@ -17,7 +17,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from abalone.registry.candidates import Candidate, keep_split, try_models
+from mlflow import MlflowClient
+
+from abalone.registry.candidates import Candidate, find_candidates, keep_split, refuse_rolled_back, try_models
+from abalone.registry.champion import find_champion
+from abalone.registry.versions import versions
 
 SHOWN_SPLITS = 3
 
@@ -90,17 +94,28 @@ def count_splits(candidates: Sequence[Candidate], champion_split: str) -> list[S
     return sorted(counts, key=lambda count: (count.split == champion_split, count.candidates, count.started))[::-1]
 
 
-def expected_split(candidates: Sequence[Candidate], champion_split: str) -> SplitChoice:
-    """The split that a promotion would choose if the models work, without loading any.
+def expected_split(task: str, experiment_id: str) -> tuple[SplitChoice, list[Candidate]]:
+    """Choose the split of a promotion without loading a model, as if all of them worked.
 
     Parameters
     ----------
-    candidates, champion_split
-        As for ``choose_split``.
+    task : str
+    experiment_id : str
+        Experiment that holds the candidates.
+
+    Returns
+    -------
+    SplitChoice
+    list of Candidate
+        Those on the split, the best first.
     """
-    counts = tuple(count_splits(candidates, champion_split))
+    champion = find_champion(task)
+    champion_split = champion.split if champion else ""
+    found = refuse_rolled_back(find_candidates(task, experiment_id), versions(task))
+    counts = tuple(count_splits(found, champion_split))
     first = counts[0].split if counts else ""
-    return SplitChoice(split=first, reason=_reason(first, champion_split, ""), counts=counts)
+    choice = SplitChoice(split=first, reason=_reason(first, champion_split, ""), counts=counts)
+    return choice, [run for run in keep_split(found, first) if not run.refusal]
 
 
 def choose_split(
@@ -171,11 +186,31 @@ def left_out_text(choice: SplitChoice, experiment: str, task: str) -> str:
         named.append(f"split `{other.split}` (data {other.data}, seed {other.seed}): {number}")
     if len(others) > SHOWN_SPLITS:
         named.append(f"and {len(others) - SHOWN_SPLITS} more splits")
-    command = choose_command(others[0].split, experiment, task)
+    command = _choose_command(others[0].split, experiment, task)
     return f"Left out, because of other rows: {', '.join(named)}. To go on with other rows, choose them: `{command}`."
 
 
-def choose_command(split: str, experiment: str, task: str) -> str:
+def left_out_note(task: str, experiment_id: str, split: str) -> str:
+    """Say that a promotion would leave out the runs of a split, and how to choose them; empty if it would not.
+
+    Parameters
+    ----------
+    task : str
+    experiment_id : str
+    split : str
+        Fingerprint of the split of a run that has just ended.
+    """
+    choice, _ = expected_split(task, experiment_id)
+    if choice.split in ("", split):
+        return ""
+    command = _choose_command(split, MlflowClient().get_experiment(experiment_id).name, task)
+    return (
+        f"A promotion compares on split {choice.split}, {choice.reason}, and leaves out this run on split {split}. "
+        f"To go on with its rows: {command}"
+    )
+
+
+def _choose_command(split: str, experiment: str, task: str) -> str:
     """The command that promotes from a split."""
     place = f"-P experiment={shlex.quote(experiment)} -P task={task}"
     return f"mlflow run . -e promote --env-manager local {place} -P split={split}"

@@ -10,10 +10,11 @@ from typing import Any
 import optuna
 
 from abalone.data.loading import load_data
+from abalone.registry.splits import left_out_note
 from abalone.stages.recorder import Result
 from abalone.tracking.database import beside_database, reach
 from abalone.tracking.run_logging import log_params
-from abalone.tracking.runs import RunOptions, tracked_run
+from abalone.tracking.runs import RunOptions, experiment_id_of, tracked_run
 from abalone.tracking.signals import defer_signals
 from abalone.training.population import fit_many
 from abalone.tuning.pages import outcome
@@ -93,7 +94,11 @@ def run_tune(
         log_params(run_id, _params(plan, limits))
         adopt_trials(run_id, name)
         run_study(run_id, study, plan, storage, limits, say)
-        return train_winner(run_id, study, plan)
+        winner = train_winner(run_id, study, plan)
+        note = left_out_note(plan.task, experiment_id_of(run_id), data.split.fingerprint)
+        if note:
+            say(note)
+        return winner
 
 
 def run_study(
