@@ -255,20 +255,18 @@ def _stage_table(status: Fields) -> str:
 
 
 def _best_table(status: Fields) -> str:
-    """The best run of each task with the split that it was found on, and which splits were left out."""
+    """The best run of each task, the split on which it is the best, and the splits that were left out."""
     rows = []
-    left_out = []
+    splits = []
     for task, best in status["best"].items():
         if best:
             label = METRICS[best["metric"]].label_with_unit
-            scores = (format_score(best["val"]), format_score(best["test"]))
-            rows.append((task, best["name"], label, *scores, best["split"], best["split_reason"]))
-            left_out.append(f"{task}: {best['left_out']}" if best["left_out"] else "")
+            rows.append((task, best["name"], label, format_score(best["val"]), format_score(best["test"])))
+            splits.append(f"{task}: on split `{best['split']}`, {best['split_reason']}. {best['left_out']}".strip())
     if not rows:
         return ""
-    header = ("task", "run", "score", "validation", "test", "split", "why this split")
-    table = markdown_table(header, rows)
-    return "\n\n".join(part for part in ("Best by validation, of what promotion compares:", table, *left_out) if part)
+    table = markdown_table(("task", "run", "score", "validation", "test"), rows)
+    return "\n\n".join(["Best by validation, of the runs that promotion compares:", table, *splits])
 
 
 def _champion_table(status: Fields) -> str:

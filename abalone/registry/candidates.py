@@ -150,7 +150,7 @@ def keep_split(candidates: Sequence[Candidate], split: str) -> tuple[Candidate, 
     for candidate in candidates:
         refusal = candidate.refusal
         if not refusal and candidate.split != split:
-            refusal = f"other rows (split {candidate.split}) than those of this promotion (split {split})"
+            refusal = f"other rows (split {candidate.split})"
         judged.append(replace(candidate, refusal=refusal))
     return tuple(sorted(judged, key=_rank))
 

@@ -75,7 +75,7 @@ def decision_text(decision: Decision, dry_run: bool = False) -> str:
     table = markdown_table(DECISION_HEADER, decision_rows(decision)) if decision.candidates else "No runs of this task."
     rule = f"By `val/{SELECTION[decision.task]}`, lower is better; the gate is {MARGIN:.0%} better than the baseline:"
     answer = _answer(decision, dry_run, text_only)
-    paragraphs = [f"### {decision.task}", split_text(decision), answer, rule, table]
+    paragraphs = [f"### {decision.task}", answer, split_text(decision), rule, table]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
