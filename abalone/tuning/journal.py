@@ -8,9 +8,9 @@ append to it, first cuts off an unfinished last line.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from optuna.storages import JournalStorage
@@ -19,8 +19,6 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from abalone.settings import UserError
 
 SHOWN_CHARACTERS = 60  # of a damaged line
-
-log = logging.getLogger(__name__)  # without a handler of its own, a warning goes to stderr
 
 
 class MendingLock(JournalFileSymlinkLock):
@@ -92,11 +90,10 @@ def _cut_unfinished_line(path: Path) -> None:
         end = content.rfind(b"\n") + 1
         file.truncate(end)
         os.fsync(file.fileno())
-    log.warning(
-        "%s ended with an unfinished line, as after a power cut or on a full disk; its %d bytes were cut off, and all "
-        "that was finished is kept.",
-        path,
-        len(content) - end,
+    print(
+        f"{path} ended with an unfinished line, as after a power cut or on a full disk: its {len(content) - end} bytes "
+        "were cut off, and all that was finished is kept.",
+        file=sys.stderr,  # not through logging, whose level is MLflow's to set
     )
 
 
