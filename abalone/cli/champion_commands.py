@@ -32,6 +32,11 @@ from abalone.settings import UNITS
 )
 @boolean_option("--dry-run", "Decide and report, but leave the registry unchanged.")
 @boolean_option("--force", "Promote even if the champion cannot be compared on the same rows.")
+@click.option(
+    "--split",
+    default="",
+    help="Fingerprint of the split whose runs are candidates  [default: the champion's, or that of most candidates]",
+)
 @json_option
 @run_options
 def promote(
@@ -40,6 +45,7 @@ def promote(
     min_improvement: float,
     dry_run: bool,
     force: bool,
+    split: str,
     json: bool,
     experiment_name: str | None,
     run_name: str | None,
@@ -57,6 +63,7 @@ def promote(
             min_improvement=min_improvement,
             dry_run=dry_run,
             force=force,
+            split=split,
             options=RunOptions(experiment_name, run_name),
         )
     if json:

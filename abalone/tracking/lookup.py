@@ -9,9 +9,8 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 
-from abalone.settings import METRICS, SELECTION
+from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.runs import EXPERIMENT_NAME
-from abalone.tracking.views import leaderboard_query, selection_key
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -23,28 +22,25 @@ def find_experiment(name: str | None = None) -> Experiment | None:
     ----------
     name : str, optional
         Name that the user gave; by default that of the environment, or ``abalone``.
+
+    Raises
+    ------
+    UserError
+        If it was deleted.
     """
     client = MlflowClient()
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
-        return client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
-    return client.get_experiment_by_name(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME)
+        found = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
+    else:
+        found = client.get_experiment_by_name(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME)
+    refuse_deleted(found)
+    return found
 
 
 def newest_run(experiment_id: str, query: str) -> Run | None:
     """The run that began last of those that a query of MLflow's finds."""
-    return _first(experiment_id, query, "attributes.start_time DESC")
-
-
-def best_run(experiment_id: str, task: str) -> Run | None:
-    """The finished run with the best validation score, on the split of the newest run that has such a score."""
-    query = leaderboard_query(task)
-    newest = newest_run(experiment_id, query)
-    if newest is None:
-        return None
-    if "split" in newest.data.tags:
-        query += f" and tags.split = '{newest.data.tags['split']}'"
-    direction = "DESC" if METRICS[SELECTION[task]].greater_is_better else "ASC"
-    return _first(experiment_id, query, f"{selection_key(task)} {direction}")
+    order = ["attributes.start_time DESC"]
+    return next(iter(MlflowClient().search_runs([experiment_id], query, max_results=1, order_by=order)), None)
 
 
 def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:
@@ -58,10 +54,6 @@ def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:
 def read_run(run_id: str) -> Run:
     """A run by its id."""
     return MlflowClient().get_run(run_id)
-
-
-def _first(experiment_id: str, query: str, order: str) -> Run | None:
-    return next(iter(MlflowClient().search_runs([experiment_id], query, max_results=1, order_by=[order])), None)
 
 
 def store_name() -> str:

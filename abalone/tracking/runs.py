@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import prepare_database
+from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.processes import close_orphans, process_tags
 from abalone.tracking.signals import defer_signals
 from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
@@ -103,8 +104,10 @@ def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.Activ
 
 def _experiment_id(name: str | None) -> str:
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
+        refuse_deleted(MlflowClient().get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"]))
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
+    refuse_deleted(MlflowClient().get_experiment_by_name(name))
     # Use the id returned, not the active experiment: when several processes create the experiment at the same time,
     # the active one may be Default.
     return mlflow.set_experiment(name).experiment_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -154,12 +156,13 @@ def test_the_page_of_a_promotion_answers_both_tasks_before_its_tables(client):
 
 
 def test_a_description_shortens_long_refusals_and_the_file_does_not(client):
-    candidate("elsewhere", 0.3, tags={"split": "another"})
-    candidate("x" * 200, 0.3)  # its name is part of the refusal
+    candidate("only", 0.3)
     decision = decide("classification", experiment_id())
-    _, full = linked_rows(decision)
-    _, short = linked_rows(decision, shown=10)
-    assert full[-1].endswith(f"run {'x' * 200})")
+    [only] = decision.candidates
+    decision = replace(decision, candidates=(replace(only, refusal="x" * 200),))
+    [full] = linked_rows(decision)
+    [short] = linked_rows(decision, shown=10)
+    assert full[-1].endswith("x" * 200)
     assert len(short[-1]) == LONGEST_OUTCOME + 1
     assert full[-1].startswith(short[-1].removesuffix("…"))
 
