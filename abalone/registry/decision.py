@@ -26,6 +26,7 @@ from abalone.registry.candidates import Candidate, find_candidates, judge_candid
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import CHAMPION, holder, versions
 from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, UserError, as_text
+from abalone.tracking.lookup import data_source
 
 
 class Incomparable(Exception):
@@ -186,10 +187,10 @@ def _check_unseen(champion: Champion, rows: pd.DataFrame) -> None:
     """Raise ``Incomparable`` if any of ``rows``, by its values, trained the champion or chose its epoch."""
     if not champion.run_id:
         raise Incomparable(f"the run that trained version {champion.version} is not known")
-    params = MlflowClient().get_run(champion.run_id).data.params
+    run = MlflowClient().get_run(champion.run_id)
     try:
-        dataset = read(params["data"])
-        parts = split(dataset, int(params["seed"]))
+        dataset = read(data_source(run))
+        parts = split(dataset, int(run.data.params["seed"]))
     except (KeyError, ValueError, UserError) as error:
         raise Incomparable(f"the rows that trained version {champion.version} are not known ({error})") from error
     if parts.fingerprint != champion.split:

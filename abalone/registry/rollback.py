@@ -36,8 +36,8 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
     UserError
         If a task has no previous champion; nothing is changed then.
     """
-    client = MlflowClient()
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
+        client = MlflowClient()
         pairs = {}
         for task in tasks:
             pairs[task] = (_required_holder(task, CHAMPION), _required_holder(task, PREVIOUS))
