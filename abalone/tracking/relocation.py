@@ -181,10 +181,10 @@ def _counts(moved: list[Address]) -> str:
     counts = []
     for table in ("experiments", "runs", "logged_models"):
         rows = [address for address in moved if address.table == table]
-        counts.append(f"{len(rows)} {table.replace('_', ' ')}")
+        counts.append(f"{table.replace('_', ' ')} {len(rows)}")
     missing = [address for address in moved if address.has_files and not address.new.exists()]
     if missing:
-        counts.append(f"{len(missing)} of them without their files, such as {missing[0].new}")
+        counts.append(f"without their files {len(missing)}, such as {missing[0].new}")
     return ", ".join(counts)
 
 

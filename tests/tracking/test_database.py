@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -83,9 +84,12 @@ def test_the_default_uri_of_mlflow_leads_to_the_file_that_mlflow_opens(awkward_f
     assert mlflow.MlflowClient().get_experiment("0").artifact_location == (awkward_folder / "mlruns/0").as_uri()
 
 
-def test_no_folder_with_an_encoded_name_is_made_for_characters_that_can_stand_for_themselves(own_folder, monkeypatch):
+def test_no_folder_with_an_encoded_name_is_made_for_characters_that_can_stand_for_themselves(
+    empty_database, own_folder, monkeypatch
+):
     folder = own_folder / "My Projekt ä #1"
     folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
     monkeypatch.chdir(folder)
     reach()
     assert [path.name for path in own_folder.iterdir()] == [folder.name]

@@ -91,9 +91,9 @@ def test_a_run_that_is_not_running_is_not_resumed_and_stays_as_it_was(store, mon
         client.set_terminated(run_id, status)
     before = kept(run_id).to_dictionary()
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    with pytest.raises(UserError, match=f"a run that is {status}: {run_id}.*unset MLFLOW_RUN_ID"):
-        with tracked_run("encode", {"stage": "encode"}):
-            pytest.fail("the body of the run was entered")
+    refused = pytest.raises(UserError, match=f"a run that is {status}: {run_id}.*unset MLFLOW_RUN_ID")
+    with refused, tracked_run("encode", {"stage": "encode"}):
+        pytest.fail("the body of the run was entered")
     assert kept(run_id).to_dictionary() == before
 
 
@@ -119,14 +119,17 @@ def test_how_to_browse_names_the_command_the_run_the_stages_and_the_leaderboards
     mode = "?workflowType=machine_learning"
     assert heading == "Browse:"
     assert command.endswith(f"mlflow ui --backend-store-uri sqlite:///{own_folder}/mlflow.db"), "for any folder"
-    mlflow.set_tracking_uri("sqlite:////my%20project/mlflow.db")
-    assert shlex.split(ui_command())[-1] == "sqlite:////my project/mlflow.db", "quoted for the shell"
     assert [line for line in addresses if line.startswith("  ")] == [
         f"{runs}/{run_id}{mode}",
         f"{runs}{mode}&viewStateShareKey=stages",
         f"{runs}{mode}&viewStateShareKey=classifiers",
         f"{runs}{mode}&viewStateShareKey=regressors",
     ]
+
+
+def test_the_command_for_the_ui_is_quoted_for_the_shell():
+    mlflow.set_tracking_uri("sqlite:////my%20project/mlflow.db")
+    assert shlex.split(ui_command())[-1] == "sqlite:////my project/mlflow.db"
 
 
 @pytest.mark.parametrize("parent, unfolded", [("main", True), ("tune", False)])
