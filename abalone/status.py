@@ -16,6 +16,7 @@ from mlflow.entities import Experiment, Run
 from abalone.registry.splits import expected_split, left_out_text
 from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder
 from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION, STAGES, TASKS
+from abalone.tracking import relocation
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import store_exists
 from abalone.tracking.lookup import PARENT_TAG, find_experiment, newest_run, read_run, store_name, study_runs
@@ -48,11 +49,13 @@ def read_status(experiment_name: str | None = None) -> Fields:
     status: Fields = {"store": store_name(), "experiment": None, "stages": [], "best": {}, "champions": {}}
     status |= {"studies": [], "report": None, "next": [], "browse": None}
     promoted = None
+    moved = False
     if store_exists():
         status["champions"] = {task: _champion(task) for task in TASKS}
         experiment = find_experiment(experiment_name)
         if experiment is not None:
             place = experiment.experiment_id
+            moved = relocation.is_moved(experiment)
             status["experiment"] = experiment.name
             status["stages"] = _stages(place)
             status["best"] = {task: _best(experiment, task) for task in TASKS}
@@ -63,6 +66,8 @@ def read_status(experiment_name: str | None = None) -> Fields:
     option = f" --experiment-name {shlex.quote(experiment_name)}" if experiment_name else ""
     commands = _next_commands(status, promoted)[:MOST_COMMANDS]
     status["next"] = [f"python -m abalone {command}{option}" for command in commands]
+    if moved:
+        status["next"] = [relocation.COMMAND]
     return status
 
 

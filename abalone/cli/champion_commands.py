@@ -1,4 +1,4 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict`` and ``status``."""
+"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``status``, ``relocate``."""
 
 from __future__ import annotations
 
@@ -123,3 +123,16 @@ def status(json: bool, experiment_name: str | None, debug: bool) -> None:
         print_object(found)
     else:
         say(status_text(found))
+
+
+@command("relocate", "--debug")
+@debug_option
+def relocate(debug: bool) -> None:
+    """Mend a tracking database that was moved or copied together with its folder mlruns.
+
+    MLflow records absolute paths. This makes the mlruns beside the SQLite database the place of every file that is
+    there: of experiments, runs, logged models and champions. It moves no file.
+    """
+    from abalone.tracking import relocation
+
+    say(relocation.relocate())

@@ -7,11 +7,9 @@ A champion that scores rows must not have learned from them: where that cannot b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +25,7 @@ from abalone.registry.candidates import Candidate, validation_rows
 from abalone.registry.loading import UnreachableModel, load_model
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, UserError
+from abalone.tracking.lookup import data_source
 
 SHIPPED = "uci"  # data whose content is known: its SHA-256 is checked
 
@@ -69,7 +68,9 @@ def find_champion(task: str) -> Champion | None:
     run = _find_run(run_id)
     known_split = version.tags.get("split", "")
     if run:
-        settings = {**run.data.params, **_data_path(run)}
+        settings = dict(run.data.params)
+        with suppress(KeyError):  # a run without data
+            settings["data"] = data_source(run)
         known_split = known_split or run.data.tags.get("split", "")
     else:
         model = model or _model_file(f"models:/{version.name}/{version.version}")
@@ -99,17 +100,6 @@ def _find_run(run_id: str | None) -> Run | None:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
-
-
-def _data_path(run: Run) -> dict[str, str]:
-    """The file that a run read, from its data sets: the parameter may be relative to a folder that is not known."""
-    if run.data.params.get("data") == SHIPPED:
-        return {}
-    for entry in run.inputs.dataset_inputs:
-        path = json.loads(entry.dataset.source).get("uri", "")
-        if Path(path).is_file():
-            return {"data": path}
-    return {}
 
 
 def _logged_settings(model: Model | None) -> dict[str, str]:

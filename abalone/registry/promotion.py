@@ -45,6 +45,7 @@ from abalone.registry.versions import (
 )
 from abalone.settings import REGISTERED_MODELS, SELECTION, UserError, as_text
 from abalone.tracking.addresses import find_run_path
+from abalone.tracking.database import prepare_database
 from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
@@ -101,6 +102,7 @@ def promote(
     """
     if not 0 <= min_improvement < math.inf:
         raise UserError(f"min_improvement: {min_improvement} is not valid; expected a number of at least 0")
+    prepare_database()
     client = MlflowClient()
     experiment_id = ""
     if experiment:

@@ -62,8 +62,8 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
     UserError
         If a task has no previous champion; nothing is changed then.
     """
-    client = MlflowClient()
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
+        client = MlflowClient()
         swaps = {task: _read_swap(client, task) for task in tasks}
         for task, swap in swaps.items():
             _carry_out(client, REGISTERED_MODELS[task], swap)

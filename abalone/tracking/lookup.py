@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
@@ -54,6 +56,30 @@ def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:
 def read_run(run_id: str) -> Run:
     """A run by its id."""
     return MlflowClient().get_run(run_id)
+
+
+def data_source(run: Run) -> str:
+    """Where the rows of a training can be read: ``uci``, or an absolute path.
+
+    The data set of a run is where the rows came from. Its parameter ``data`` is what was typed, possibly relative to
+    another folder and, under ``mlflow run``, with quotes; it decides only if the data set does not lead to a file.
+
+    Raises
+    ------
+    KeyError
+        If the run has neither.
+    """
+    for entry in run.inputs.dataset_inputs:
+        address = json.loads(entry.dataset.source)
+        if entry.dataset.source_type == "http":
+            return "uci"
+        if Path(address["uri"]).is_file():
+            return address["uri"]
+    return run.data.params["data"]
+
+
+def _first(experiment_id: str, query: str, order: str) -> Run | None:
+    return next(iter(MlflowClient().search_runs([experiment_id], query, max_results=1, order_by=[order])), None)
 
 
 def store_name() -> str:

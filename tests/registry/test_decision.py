@@ -112,9 +112,13 @@ def train_and_promote(data: str) -> Decision:
     return promote_one(split=split_of(result.run_id))
 
 
-def test_a_champion_of_other_data_is_scored_again_on_the_rows_of_the_split(client, two_files):
+def test_a_champion_of_other_data_is_scored_again_on_the_rows_of_the_split_from_any_folder(
+    client, two_files, monkeypatch, tmp_path_factory
+):
     train_and_promote(two_files[0])
-    decision = train_and_promote(two_files[1])
+    result = run_stage("encode", load_settings("encode", {"epochs": 3, "data": two_files[1]}))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    decision = promote_one(split=split_of(result.run_id))
     rows = validation_rows(decision.challenger.run_id)
     again = mlflow.pyfunc.load_model(f"models:/{CLASSIFIER}/1").predict(rows)["probability_old"].to_numpy()
     difference = decision.challenger.score - scores("classification", rows["Rings"].to_numpy(), again)["log_loss"]

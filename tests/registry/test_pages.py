@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from registry_store import candidate, experiment_id, model_id_of, promote_one, runs_of, say_nothing, version_with
 
+from abalone.data.origin import origin
 from abalone.data.reading import read
 from abalone.data.splitting import split
 from abalone.evaluation.age_groups import group_by_age
@@ -109,7 +110,7 @@ def test_the_page_of_the_model_follows_the_champion(client):
 def test_the_rows_that_a_model_was_fitted_on_are_counted_from_its_run(client, params, expected):
     dataset = read()
     with tracked_run("fitted") as run_id:
-        log_dataset(run_id, dataset, split(dataset, 0).parts())
+        log_dataset(run_id, dataset, split(dataset, 0).parts(), origin(dataset))
         mlflow.log_params(params)
     assert fitted_rows(client.get_run(run_id)) == expected
 
