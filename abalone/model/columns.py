@@ -36,7 +36,8 @@ LIMITS = {
 }
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
 INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # only of a regressor that predicts the distribution of rings
-TEXT_COLUMNS = ("Sex", "label")  # all other columns hold numbers
+OUTSIDE = "outside_training_range"  # of every answer: names of the measurements beyond those that were fitted
+TEXT_COLUMNS = ("Sex", "label", OUTSIDE)  # all other columns hold numbers
 # Values of the key "architecture" in the configuration of a model.
 MLP = "mlp"
 RING_ENSEMBLE = "ring_ensemble"
@@ -57,5 +58,5 @@ def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
     """
     names = OUTPUTS[config["task"]]
     if config["task"] == "regression" and config["architecture"] == RING_ENSEMBLE:
-        return names + INTERVAL_OUTPUTS
-    return names
+        names += INTERVAL_OUTPUTS
+    return (*names, OUTSIDE)

@@ -16,16 +16,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .columns import CLASS_LABELS, INTERVAL_OUTPUTS, YEARS_BEFORE_FIRST_RING
+from .columns import CLASS_LABELS, INTERVAL_OUTPUTS, OUTSIDE, YEARS_BEFORE_FIRST_RING
 from .features import encode
 from .networks import RingRegressor, build, mean_rings, ring_interval
 from .rows import check
+from .training_range import TrainingRange
 
 WEIGHTS = "weights.pt"
 SCORED_AT_ONCE = 8192  # rows; keeps the hidden layers in the CPU cache
 
 
-def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
+def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any], fitted: pd.DataFrame) -> None:
     """Write the file from which a ``Scorer`` is built.
 
     Parameters
@@ -36,8 +37,16 @@ def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> Non
         Network whose weights are saved.
     config : mapping
         Configuration from which ``networks.build`` builds the same network.
+    fitted : DataFrame [m, at least 8]
+        The rows that the network was fitted on.
     """
-    torch.save({"config": dict(config), "state": model.state_dict()}, path)
+    training = TrainingRange.of(fitted)
+    saved = {
+        "config": dict(config),
+        "state": model.state_dict(),
+        "training": {"quantiles": training.quantiles, "digests": training.digests},
+    }
+    torch.save(saved, path)
 
 
 class Scorer:
@@ -55,6 +64,11 @@ class Scorer:
         self.model = build(saved["config"])
         self.model.load_state_dict(saved["state"])
         self.model.eval()
+        self.training = TrainingRange(**saved["training"])
+
+    def get_raw_model(self) -> Scorer:
+        """Return this object; MLflow's ``PyFuncModel.get_raw_model`` asks for it."""
+        return self
 
     def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Score raw rows.
@@ -68,9 +82,10 @@ class Scorer:
 
         Returns
         -------
-        DataFrame [n, 2] or [n, 4]
+        DataFrame [n, 3] or [n, 5]
             With the index of ``rows``: ``label`` and ``probability_old``, or ``rings`` and ``age_years``. A ring
-            ensemble adds ``rings_low`` and ``rings_high``.
+            ensemble adds ``rings_low`` and ``rings_high``. The last column is ``outside_training_range``, see
+            ``TrainingRange.outside``.
 
         Raises
         ------
@@ -85,6 +100,7 @@ class Scorer:
             columns = _rings_with_interval(_run(self.model.distribution, x))
         else:
             columns = _rings(_run(self.model, x)[:, 0])
+        columns[OUTSIDE] = self.training.outside(x)
         return pd.DataFrame(columns, index=checked.index)
 
 

@@ -21,9 +21,10 @@ import pandas as pd
 import torch
 
 from abalone.data.reading import FILE_COLUMNS
-from abalone.model.columns import RAW_COLUMNS, TEXT_COLUMNS
+from abalone.model.columns import OUTSIDE, RAW_COLUMNS, TEXT_COLUMNS
 from abalone.model.rows import BadRows, check
 from abalone.registry.loading import LoadedModel, load_champion
+from abalone.registry.outside import join_answers
 from abalone.settings import REGISTERED_MODELS, UserError
 
 LINES_AT_ONCE = 1_000  # with 3,000, two champions of `rings` need more than 500 MB
@@ -118,7 +119,7 @@ def _score(models: Sequence[LoadedModel], rows: TextIO, scored: TextIO, lines_at
     layout = _read_layout(number, first)
     if not layout.has_header:
         lines = chain([(number, first)], lines)
-    answers = [name for model in models for name in model.columns]
+    answers = _answer_columns(models)
     taken = [name for name in layout.names if name in answers]
     if taken:
         raise BadRows(f"column {', '.join(taken)} has the name of an output; rename or remove it")
@@ -129,11 +130,21 @@ def _score(models: Sequence[LoadedModel], rows: TextIO, scored: TextIO, lines_at
     for batch in _batches(lines, len(layout.names), lines_at_once):
         frame = _parse(batch, layout)
         check(frame)
-        scores = pd.concat([model.predict(frame) for model in models], axis=1)
+        scores = join_answers([model.predict(frame) for model in models])
+        if OUTSIDE in scores:  # its names are separated by commas, as the fields are
+            scores[OUTSIDE] = scores[OUTSIDE].map(_quote)
         columns = [scores[name].tolist() for name in answers]
         _write_lines(scored, [form.format(*cells) for cells in zip(batch.values(), *columns)])
         count += len(batch)
     return count
+
+
+def _answer_columns(models: Sequence[LoadedModel]) -> list[str]:
+    """Columns of the answers of all models; ``outside_training_range`` once, as the last."""
+    names = [name for model in models for name in model.columns]
+    if OUTSIDE in names:
+        return [name for name in names if name != OUTSIDE] + [OUTSIDE]
+    return names
 
 
 def _numbered_lines(rows: TextIO) -> Iterator[tuple[int, str]]:

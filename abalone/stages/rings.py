@@ -98,6 +98,7 @@ def run_rings(
             data=data,
             curves=curves,
             predicted=predicted,
+            fitted=fitted,
             epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": settings.epochs},
             models=models,
         )

@@ -103,7 +103,7 @@ def test_a_file_scored_by_both_champions_has_intervals_and_the_runs_own_predicti
     score_csv("rows.csv", "scored.csv")
     scored = pd.read_csv("scored.csv")
     expected = table(run.info.run_id, "test").set_index("row")
-    added = ["label", "probability_old", "rings", "age_years", "rings_low", "rings_high"]
+    added = ["label", "probability_old", "rings", "age_years", "rings_low", "rings_high", "outside_training_range"]
     assert list(scored.columns) == [*FRAME.columns, *added]
     ends = ["rings_low", "rings_high"]
     for row in scored.index.intersection(expected.index):
@@ -125,7 +125,9 @@ def test_promotion_finds_both_models_of_the_one_run(run):
         assert version.source == model_uris(run.info.run_id)[task]
         assert "calibration error" in version.description
         assert "80 % of the animals" in version.description
-        assert version.tags["signature"].endswith("rings_high double") == (task == "regression")
+        assert version.tags["signature"].endswith("rings_high double, outside_training_range string") == (
+            task == "regression"
+        )
 
 
 ANSWERS_IN_A_FRESH_PROCESS = """
