@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
-from .columns import CLASS_LABELS, INTERVAL_OUTPUTS, OUTSIDE, YEARS_BEFORE_FIRST_RING
+from .columns import CLASS_LABELS, DISTRIBUTION_OUTPUTS, INTERVAL_OUTPUTS, OUTSIDE, PARAMS, YEARS_BEFORE_FIRST_RING
 from .features import encode
-from .networks import RingRegressor, build, mean_rings, ring_interval
+from .networks import INTERVAL_SHARE, RingRegressor, build, mean_rings, ring_interval, ring_shares
 from .rows import check
 from .training_range import TrainingRange
 
 WEIGHTS = "weights.pt"
+ODDS_RATIO = INTERVAL_SHARE / (1 - INTERVAL_SHARE) * (1 - PARAMS["interval"]) / PARAMS["interval"]
 SCORED_AT_ONCE = 8192  # rows; keeps the hidden layers in the CPU cache
 
 
@@ -78,7 +81,9 @@ class Scorer:
         rows : DataFrame [n, at least 8]
             As ``check`` takes them: ``Sex`` as text and the measurements in mm / 200 and g / 200.
         params : mapping, optional
-            Passed by MLflow; there are none.
+            Of a regressor that predicts the distribution of rings: ``interval``, the share of the animals that
+            ``rings_low`` and ``rings_high`` are to hold (default 0.8), and ``distribution``, whether to add
+            ``p_rings_1`` to ``p_rings_29`` (default false). Other models ignore them.
 
         Returns
         -------
@@ -91,13 +96,15 @@ class Scorer:
         ------
         BadRows
             If ``check`` finds a problem.
+        MlflowException
+            If ``interval`` is not between 0 and 1.
         """
         checked = check(rows)
         x: Tensor = encode(checked)  # [n, 10]
         if self.task == "classification":
             columns = _classes(_run(self.model, x))
         elif isinstance(self.model, RingRegressor):
-            columns = _rings_with_interval(_run(self.model.distribution, x))
+            columns = _rings_with_interval(_run(self.model.distribution, x), {**PARAMS, **(params or {})})
         else:
             columns = _rings(_run(self.model, x)[:, 0])
         columns[OUTSIDE] = self.training.outside(x)
@@ -123,12 +130,26 @@ def _rings(rings: Tensor) -> dict[str, np.ndarray]:
     return {"rings": rings.numpy(), "age_years": rings.numpy() + YEARS_BEFORE_FIRST_RING}
 
 
-def _rings_with_interval(probabilities: Tensor) -> dict[str, np.ndarray]:
+def _rings_with_interval(probabilities: Tensor, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Columns [n] from P(rings >= t) [n, 28]."""
     columns = _rings(mean_rings(probabilities))
-    for name, end in zip(INTERVAL_OUTPUTS, ring_interval(probabilities)):
+    for name, end in zip(INTERVAL_OUTPUTS, ring_interval(probabilities, _share_inside(params["interval"]))):
         columns[name] = end.double().numpy()
+    if params["distribution"]:
+        columns |= zip(DISTRIBUTION_OUTPUTS, ring_shares(probabilities).numpy().T)
     return columns
+
+
+def _share_inside(interval: float) -> float:
+    """Share of the distribution inside an interval that is to hold a share of the animals."""
+    if not 0 < interval < 1:
+        raise MlflowException(
+            f"interval is {interval}, expected a share above 0 and below 1, such as 0.9",
+            error_code=INVALID_PARAMETER_VALUE,
+        )
+    # A shift of the log-odds, which is right for the default interval and vanishes towards 0 and 1.
+    odds = interval / (1 - interval) * ODDS_RATIO
+    return odds / (1 + odds)
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Scorer:

@@ -26,10 +26,10 @@ import mlflow.pytorch
 import pandas as pd
 import torch
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from torch import nn
 
-from abalone.model.columns import RAW_COLUMNS, TEXT_COLUMNS, outputs
+from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distribution, outputs
 from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
 from abalone.model.training_range import TrainingRange
@@ -83,14 +83,15 @@ def log_model(
 
 
 def signature(config: Mapping[str, Any]) -> ModelSignature:
-    """Signature of a model: the eight raw columns in, the named columns of its predictions out.
+    """Signature of a model: the eight raw columns in, the named columns of its predictions out, and its parameters.
 
     Parameters
     ----------
     config : mapping
         As for ``log_model``.
     """
-    return ModelSignature(inputs=_schema(RAW_COLUMNS), outputs=_schema(outputs(config)))
+    params = _params_schema() if knows_distribution(config) else None
+    return ModelSignature(inputs=_schema(RAW_COLUMNS), outputs=_schema(outputs(config)), params=params)
 
 
 def _schema(names: tuple[str, ...]) -> Schema:
@@ -99,6 +100,12 @@ def _schema(names: tuple[str, ...]) -> Schema:
         kind = DataType.string if name in TEXT_COLUMNS else DataType.double
         columns.append(ColSpec(kind, name))
     return Schema(columns)
+
+
+def _params_schema() -> ParamSchema:
+    """The parameters of ``Scorer.predict``, by which MLflow checks them."""
+    kinds = {float: DataType.double, bool: DataType.boolean}
+    return ParamSchema([ParamSpec(name, kinds[type(default)], default) for name, default in PARAMS.items()])
 
 
 def save_model(

@@ -57,6 +57,8 @@ def test_one_run_holds_the_scores_of_both_tasks(run):
         held = data["Rings"].between(data["rings_low"], data["rings_high"])
         assert metrics[f"{part}/coverage80"] == pytest.approx(held.mean())
         assert 0 <= metrics[f"{part}/ece"] <= 1
+        assert 0 < metrics[f"{part}/crps"] < metrics[f"baseline/{part}_crps"] < metrics[f"baseline/{part}_mae"]
+        assert metrics[f"{part}/ring_log_score"] < metrics[f"baseline/{part}_ring_log_score"]
     history = MlflowClient().get_metric_history(run.info.run_id, "loss/val")
     assert [point.step for point in history] == [1, 2, 3, 4]
 
