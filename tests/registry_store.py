@@ -78,7 +78,7 @@ def candidate(
         if has_model:
             config = load_settings(STAGE_OF_TASK[task], {"hidden_sizes": "4"}).model_config()
             settings = {"task": task, "data": "uci", "seed": str(seed)}
-            log_model(build(config).eval(), config, dataset.frame.head(2), settings, name="model")
+            log_model(build(config).eval(), config, dataset.frame.iloc[parts.train], settings, name="model")
         columns = {PREDICTION_COLUMNS[task]: predicted.round(9)}
         table = frame.assign(**columns).rename_axis("row").reset_index()
         log_files(run_id, texts={}, figures={}, tables={"predictions/val.json": table})
