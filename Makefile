@@ -2,7 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PORT := 5000
-DATABASE := $(if $(MLFLOW_TRACKING_URI),,mlflow.db)
+ifndef MLFLOW_TRACKING_URI
+DATABASE := mlflow.db
+# Relative, because the absolute path may hold characters that a URI must encode. MLflow runs the project in this folder.
+export MLFLOW_TRACKING_URI := sqlite:///mlflow.db
+endif
 # Python compiles a module when it imports it first; to compile all 15,000 at once takes longer than to copy them.
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
 # Each file is one job, in the order of tests/conftest.py: the long ones first.
@@ -14,7 +18,7 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage of the guide as tracked runs
-	mlflow run . --env-manager local --experiment-name $(or $(MLFLOW_EXPERIMENT_NAME),abalone)
+	mlflow run . --env-manager local --experiment-name "$${MLFLOW_EXPERIMENT_NAME:-abalone}"
 
 ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
 	@python -m abalone.tracking.browse --port $(PORT)
@@ -32,6 +36,9 @@ lint: $(VENV)/.installed-test ## check style only
 format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
 	ruff format .
+
+mlproject: $(VENV)/.installed ## write MLproject from the commands and experiments/
+	python -m abalone.cli.mlproject
 
 bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print tables and JSON
 	python -m benchmarks.bench_training
@@ -67,4 +74,4 @@ $(VENV)/.installed-quality: $(VENV)/.installed
 	$(PIP) -e '.[quality]'
 	touch $@
 
-.PHONY: help run ui test check lint format bench bench-quality pictures clean
+.PHONY: help run ui test check lint format mlproject bench bench-quality pictures clean

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +14,8 @@ import click
 from abalone import settings
 from abalone.settings import STAGES, TASKS
 
-SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
+SETTING_METAVAR = "VALUE"  # of the options that stand for settings
+SHARED_BY_MAIN = ("seed", "device", "data", "units", "target", "epochs")
 
 
 def settings_options(names: Sequence[str], stage: str | None = None) -> Callable:
@@ -20,21 +23,21 @@ def settings_options(names: Sequence[str], stage: str | None = None) -> Callable
 
     The help of an option shows the default of the stage's TOML file, or the default that all stages share.
     """
-    defaults = settings.read_toml(stage) if stage else _shared_defaults()
+    defaults = settings.read_toml(stage) if stage else shared_defaults()
     keys = [spec for spec in fields(settings.settings_type(stage)) if spec.name in names]
 
     def decorate(command: Callable) -> Callable:
         for spec in reversed(keys):
             text = f"{spec.metadata['expected']}  [default: {settings.as_text(defaults[spec.name])}]"
             option = f"--{spec.name.replace('_', '-')}"
-            command = click.option(option, spec.name, metavar="VALUE", help=text)(command)
+            command = click.option(option, spec.name, metavar=SETTING_METAVAR, help=text)(command)
         return command
 
     return decorate
 
 
 @cache
-def _shared_defaults() -> dict[str, Any]:
+def shared_defaults() -> dict[str, Any]:
     """The settings that are the same in the files of all stages of the guide."""
     first, *others = [settings.read_toml(stage) for stage in STAGES]
     shared = {}
@@ -95,11 +98,23 @@ json_option = boolean_option("--json", "Print one JSON object and nothing else; 
 def parse_settings(stage: str, given: Mapping[str, Any]) -> Any:
     """The settings of a stage, overridden by the options that were given; a bad value is a usage error."""
     overrides = {key: value for key, value in given.items() if value is not None}
+    if "data" in overrides:
+        overrides["data"] = absolute_data(overrides["data"])
     try:
         return settings.load_settings(stage, overrides)
     except settings.BadValue as error:
         option = f"--{error.key.replace('_', '-')}"
         raise click.BadParameter(error.message, param_hint=f"'{option}'") from None
+
+
+def absolute_data(source: str) -> str:
+    """A value of ``--data`` as a run records it: ``uci``, or an absolute path without quotes around it."""
+    path = source.strip()
+    if path in ("", "uci"):
+        return path
+    if path[0] == path[-1] and path[0] in "'\"" and not Path(path).exists():
+        path = path[1:-1]
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def keys_of(stage: str) -> list[str]:
