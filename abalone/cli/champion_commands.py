@@ -1,4 +1,4 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict`` and ``status``."""
+"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``evaluate`` and ``status``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from abalone.cli.options import (
     tasks_of,
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
+
+STATUS_IF_WORSE = 3  # of ``evaluate``, for a schedule that is to act on it
 
 
 @command("promote", "--min-improvement 0.002 --dry-run")
@@ -88,6 +90,27 @@ def predict(input: str, output: str, json: bool, debug: bool) -> None:
         print_object({"rows": count, "input": input, "output": output})
     else:
         say(f"{count} rows scored: {output}")
+
+
+@command("evaluate", "--data aged.csv --fail-if-worse")
+@click.option("--data", required=True, metavar="FILE", help="Animals with counted rings, in the form of the data file.")
+@boolean_option("--fail-if-worse", f"Exit with status {STATUS_IF_WORSE} if a champion is worse than promised.")
+@json_option
+@run_options
+def evaluate(
+    data: str, fail_if_worse: bool, json: bool, experiment_name: str | None, run_name: str | None, debug: bool
+) -> None:
+    """Score both champions on a labelled file, and say whether they are still as good as promised."""
+    from abalone.registry import evaluation_run
+    from abalone.tracking.runs import RunOptions
+
+    options = RunOptions(experiment_name, run_name)
+    with reporting(json):
+        evaluations = evaluation_run.evaluate(data, say, fail_if_worse=fail_if_worse, options=options)
+    if json:
+        print_object({found.task: evaluation_run.evaluation_object(found) for found in evaluations})
+    if fail_if_worse and evaluation_run.is_any_worse(evaluations):
+        raise SystemExit(STATUS_IF_WORSE)
 
 
 @command("status", "--json")
