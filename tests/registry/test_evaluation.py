@@ -21,7 +21,7 @@ from abalone.evaluation.scores import predict, scores
 from abalone.model.networks import RingClassifier, RingRegressor, ring_shares
 from abalone.registry import evaluation_run
 from abalone.registry.candidates import find_candidates
-from abalone.registry.champion_evaluation import FEWEST_ROWS, HOLDS, TOO_FEW, WORSE, Evaluation, promised_scores, judge
+from abalone.registry.champion_evaluation import FEWEST_ROWS, HOLDS, TOO_FEW, WORSE, Evaluation, judge, promised_scores
 from abalone.registry.evaluation_run import evaluate
 from abalone.settings import REGISTERED_MODELS, SELECTION, TASKS, UserError, load_settings
 from abalone.tracking.flavor import log_model
