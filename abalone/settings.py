@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from abalone.model.columns import FEATURES, MLP, RING_ENSEMBLE
+from abalone.model.columns import DIVISORS, FEATURES, MLP, RING_ENSEMBLE
 from abalone.setting_values import as_text, parse
 
 EXPERIMENTS_FOLDER = Path(__file__).resolve().parent.parent / "experiments"
@@ -24,6 +24,10 @@ REGISTERED_MODELS = {task: f"abalone-{kind}" for task, kind in MODEL_KINDS.items
 PREDICTION_COLUMNS = {"classification": "probability_old", "regression": "predicted_rings"}  # of predictions/*.json
 ANSWER_COLUMNS = {"classification": "probability_old", "regression": "rings"}  # of a logged model's answer
 TENSOR_OUTPUTS = {"classification": "logits `[n, 2]` (Young, Old)", "regression": "rings `[n, 1]`"}  # of its module
+DATA = "uci (the shipped file) or a path to a table of the same columns"
+UNITS = tuple(DIVISORS)
+TARGETS = ("auto", "rings", "age")
+BEYOND_THE_GUIDE = "beyond the guide"
 SEARCHED_BY_DEFAULT = ("learning_rate", "gamma", "depth", "weight_decay")
 
 
@@ -78,7 +82,7 @@ class Stage:
     Parameters
     ----------
     guide : str
-        Section of the guide, or "beyond the guide".
+        Section of the guide, or ``BEYOND_THE_GUIDE``.
     teaches : str
         The lesson in one sentence.
     taught : tuple of str
@@ -88,6 +92,13 @@ class Stage:
     guide: str
     teaches: str
     taught: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """Where the lesson stands: "Guide section 3", or "Beyond the guide"."""
+        if self.guide == BEYOND_THE_GUIDE:
+            return self.guide.capitalize()
+        return f"Guide section {self.guide}"
 
 
 STAGES: dict[str, Stage] = {
@@ -103,11 +114,11 @@ STAGES: dict[str, Stage] = {
     ),
 }  # fmt: skip
 RINGS = Stage(
-    "beyond the guide",
+    BEYOND_THE_GUIDE,
     "The whole distribution of rings from all ten features and their ratios, by an ensemble: both tasks in one.",
     (),
 )
-TUNED = Stage("beyond the guide", "The best settings that a study found, trained again like any stage.", ())
+TUNED = Stage(BEYOND_THE_GUIDE, "The best settings that a study found, trained again like any stage.", ())
 
 
 def _key(
@@ -186,7 +197,9 @@ class StageSettings(Settings):
     checkpoint: str = _key("epoch to keep: best (validation loss) or last", choices=("best", "last"))
     seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
     device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same format")
+    data: str = _key(DATA)
+    units: str = _key("file (mm/200 and g/200) or mm_g (millimetres and grams)", choices=UNITS)
+    target: str = _key("what the target column holds: auto (by its name), rings or age", choices=TARGETS)
 
     def model_config(self) -> dict[str, Any]:
         """The configuration from which ``networks.build`` makes the network."""
@@ -216,7 +229,9 @@ class RingsSettings(Settings):
     refit: bool = _key("log models trained on the validation rows too: true or false")
     seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
     device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same format")
+    data: str = _key(DATA)
+    units: str = _key("file (mm/200 and g/200) or mm_g (millimetres and grams)", choices=UNITS)
+    target: str = _key("what the target column holds: auto (by its name), rings or age", choices=TARGETS)
 
     def model_config(self, task: str) -> dict[str, Any]:
         """The configuration from which ``networks.build`` makes the ensemble that answers for ``task``."""
@@ -226,6 +241,12 @@ class RingsSettings(Settings):
             "members": self.members,
             "hidden_sizes": list(self.hidden_sizes),
         }
+
+
+def stages_before(stage: str) -> list[str]:
+    """The stages that come before a stage in the guide, in its order."""
+    names = list(STAGES)
+    return names[: names.index(stage)]
 
 
 def toml_path(stage: str) -> Path:

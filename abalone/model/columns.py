@@ -5,6 +5,7 @@ Imports neither torch nor pandas, so that the command line can name columns with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,18 @@ MEASUREMENTS = (
 RAW_COLUMNS = ("Sex", *MEASUREMENTS)
 FEATURES = (*SEXES, *MEASUREMENTS)
 GUIDE_SPELLING = {"Shell weights": "Shell weight"}  # accepted wherever a table has no column of the right name
+# Other names of the columns, in the form that ``simplify`` gives them: those of the guide, of OpenML, of the R package
+# AppliedPredictiveModeling, and of the Kaggle playground, which calls three weights "Whole weight".
+ALIASES = {
+    "Sex": ("gender", "type"),
+    "Length": ("longestshell",),
+    "Shucked weight": ("wholeweight1",),
+    "Viscera weight": ("wholeweight2", "gutweight"),
+    "Shell weight": ("shellweights",),
+    "Rings": ("classnumberofrings",),
+}
+SEX_SPELLINGS = {"m": "M", "male": "M", "f": "F", "female": "F", "i": "I", "infant": "I"}
+DIVISORS = {"file": 1.0, "mm_g": 200.0}  # from millimetres and grams to the units of the UCI file
 CLASS_LABELS = ("Young", "Old")
 OLD_FROM_RINGS = 10
 YEARS_BEFORE_FIRST_RING = 1.5
@@ -34,12 +47,12 @@ LIMITS = {
     "Viscera weight": 7.6,
     "Shell weight": 10.05,
 }
+MOST_RINGS = 1_000_000  # beyond any animal, yet its square is exact enough for a float32 loss
+KNOWN_LENGTHS = (0.075, 0.815)  # the shortest and the longest of the UCI file
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
 INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # only of a regressor that predicts the distribution of rings
 OUTSIDE = "outside_training_range"  # of every answer: names of the measurements beyond those that were fitted
-LARGEST_COUNT = (
-    29  # of rings in a distribution; no animal in the UCI file has more, and in another file more count as 29
-)
+LARGEST_COUNT = 29  # of rings in a distribution, as in the UCI file; more count as 29
 DISTRIBUTION_OUTPUTS = tuple(f"p_rings_{count}" for count in range(1, LARGEST_COUNT + 1))  # P(rings = count)
 # What may be asked of a regressor that predicts the distribution, with the defaults: the share of the animals that
 # rings_low and rings_high are to hold, and whether to add DISTRIBUTION_OUTPUTS.
@@ -72,3 +85,8 @@ def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
     if knows_distribution(config):
         names += INTERVAL_OUTPUTS
     return (*names, OUTSIDE)
+
+
+def simplify(name: Any) -> str:
+    """Reduce the name of a column to what identifies it, without case, blanks, ``_``, ``.``, ``-``, quotes and BOM."""
+    return re.sub(r"""[\s_.\-'"\ufeff]""", "", str(name)).casefold()

@@ -191,6 +191,8 @@ def _training_range(model: LoadedModel) -> Any:
 
 
 def _answers(model: LoadedModel, rows: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    if not len(rows):  # which a model refuses
+        return pd.DataFrame(columns=model.columns)
     params = {"distribution": True} if model.knows_distribution else None
     try:
         return model.predict(rows, params)

@@ -188,7 +188,7 @@ def _check_unseen(champion: Champion, rows: pd.DataFrame) -> None:
         raise Incomparable(f"the run that trained version {champion.version} is not known")
     params = MlflowClient().get_run(champion.run_id).data.params
     try:
-        dataset = read(params["data"])
+        dataset = read(params["data"], params.get("units", "file"), params.get("target", "auto"))
         parts = split(dataset, int(params["seed"]))
     except (KeyError, ValueError, UserError) as error:
         raise Incomparable(f"the rows that trained version {champion.version} are not known ({error})") from error

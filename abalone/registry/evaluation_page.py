@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from abalone.data.reading import Dataset
 from abalone.evaluation.population import expected_index
 from abalone.registry.champion_evaluation import FEWEST_ROWS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
@@ -22,19 +23,23 @@ LEGEND = (
 )
 
 
-def evaluation_page(evaluations: Sequence[Evaluation], file: str) -> str:
+def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
     """Return the description of an evaluation's run, in Markdown: the verdicts, then the numbers behind them."""
+    file = dataset.path.name
     parts = [" ".join(verdict_sentence(evaluation, file, link) for evaluation in evaluations), LEGEND]
+    if dataset.understood:
+        as_code = dataset.understood.replace("`", "'")
+        parts.append(f"Data: `{as_code}`")
     for evaluation in evaluations:
         parts += _champion_part(evaluation)
     return "\n\n".join(part for part in parts if part)
 
 
-def evaluation_text(evaluations: Sequence[Evaluation], file: str) -> str:
+def evaluation_text(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
     """Return what a terminal shows: the verdict on each champion and its scores."""
-    parts = []
+    parts = [dataset.understood]
     for evaluation in evaluations:
-        sentence = verdict_sentence(evaluation, file, text_only)
+        sentence = verdict_sentence(evaluation, dataset.path.name, text_only)
         parts += [f"### {evaluation.task}", f"{sentence} {evaluation.outside.sentence()}", _score_table(evaluation)]
     return "\n\n".join(part for part in parts if part)
 

@@ -45,7 +45,13 @@ SHOWN_LINES = 5  # on the page of a version, which holds 5,000 characters in Pos
 
 
 def evaluate(
-    source: str, say: Callable[[str], None], *, fail_if_worse: bool = False, options: RunOptions = RunOptions()
+    source: str,
+    say: Callable[[str], None],
+    *,
+    units: str = "file",
+    target: str = "auto",
+    fail_if_worse: bool = False,
+    options: RunOptions = RunOptions(),
 ) -> list[Evaluation]:
     """Score both champions on a labelled file, and say whether they are still as good as promised.
 
@@ -53,7 +59,7 @@ def evaluate(
 
     Parameters
     ----------
-    source : str
+    source, units, target : str
         File as ``read`` takes it.
     say : callable
         Takes the verdicts, in Markdown.
@@ -73,14 +79,15 @@ def evaluate(
         If the file or a champion cannot be used; no version is marked then.
     """
     with tracked_run("evaluate", {"stage": "evaluate"}, options) as run_id:
-        log_params(run_id, {"data": source, "fail_if_worse": as_text(fail_if_worse)})
-        dataset = read(source)
+        given = {"data": source, "units": units, "target": target, "fail_if_worse": as_text(fail_if_worse)}
+        log_params(run_id, given)
+        dataset = read(source, units, target)
         log_dataset(run_id, dataset, {"evaluation": np.arange(len(dataset.frame))})
         evaluations = [evaluate_champion(task, dataset) for task in TASKS]
         _log(run_id, evaluations, dataset)
         for evaluation in evaluations:
             _mark_version(evaluation, dataset, run_id)
-        say(f"{evaluation_text(evaluations, dataset.path.name)}\n\n{how_to_browse(run_id)}")
+        say(f"{evaluation_text(evaluations, dataset)}\n\n{how_to_browse(run_id)}")
     return evaluations
 
 
@@ -119,7 +126,7 @@ def _log(run_id: str, evaluations: Sequence[Evaluation], dataset: Dataset) -> No
         metrics |= _metrics(evaluation)
         tags[f"champion_{evaluation.task}"] = str(evaluation.version)
         tags[f"verdict_{evaluation.task}"] = evaluation.verdict
-    page = evaluation_page(evaluations, dataset.path.name)
+    page = evaluation_page(evaluations, dataset)
     tags |= log_files(run_id, texts={"evaluation.md": page}, figures=figures, tables=tables)
     tags[DESCRIPTION_TAG] = page
     log_batch(run_id, final=[Scores(metrics)], tags=tags)

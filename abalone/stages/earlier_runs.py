@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
-from abalone.settings import STAGES, BadValue, StageSettings
+from abalone.settings import STAGES, BadValue, StageSettings, stages_before
 from abalone.tracking.addresses import run_path
 from abalone.tracking.runs import find_stage
 
 # Stages that a stage is compared with, where it is not the one before: `dropout` also with no remedy at all.
 COMPARED = {"classify": (), "dropout": ("regularize", "encode"), "regress": ()}
-NEVER_COMPARED = {"data", "device"}  # the fingerprint of the split stands for the data
+NEVER_COMPARED = {"data", "units", "target", "device"}  # the fingerprint of the split stands for the data
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,6 @@ def find_compared(
         if earlier:
             found.append(earlier)
     return found
-
-
-def stages_before(stage: str) -> list[str]:
-    """The stages that come before a stage in the guide, in its order."""
-    names = list(STAGES)
-    return names[: names.index(stage)]
 
 
 def find_earlier(

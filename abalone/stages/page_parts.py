@@ -72,6 +72,12 @@ def score_table(columns: Mapping[str, tuple[Mapping[str, float], str]], names: S
     return markdown_table(("score", *columns, "what it is"), rows)
 
 
+def data_part(understood: str) -> str:
+    """How the data file was read; "" if that is not known."""
+    as_code = understood.replace("`", "'")
+    return f"Data: `{as_code}`" if understood else ""
+
+
 def links_to_figures(task: str, experiment_id: str, run_id: str) -> list[str]:
     """Links to the figures of the predictions of a run."""
     links = []

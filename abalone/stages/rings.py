@@ -76,7 +76,9 @@ def run_rings(
     began = time.perf_counter()
     both_tasks = ", ".join(TASKS)
     with training_run(STAGE, STAGE, both_tasks, RINGS, options) as run_id:
-        data = load_data(settings.data, settings.seed)
+        data = load_data(settings.data, settings.seed, settings.units, settings.target)
+        if say and data.dataset.understood:
+            say(data.dataset.understood)
         split = data.split
         with training_progress(STAGE, settings.epochs, len(split.train), say) as after_epoch:
             validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val, after_epoch)
@@ -123,6 +125,7 @@ def run_rings(
             experiment_id=experiment_id_of(run_id),
             run_id=run_id,
             model_ids=model_ids,
+            understood=data.dataset.understood,
             compared=_find_guide_runs(run_id, settings, split.fingerprint),
         )
         record_training(run_id, training, model_ids, figures, rings_page(facts))

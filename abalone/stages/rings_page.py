@@ -11,6 +11,7 @@ from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.page_parts import (
     PAGE_METRICS,
     compare_accuracy,
+    data_part,
     links_to_figures,
     links_to_views,
     loading_part,
@@ -39,6 +40,8 @@ class RingsFacts:
         The logged models.
     compared : sequence of EarlierRun
         Runs of the guide's stages to compare with.
+    understood : str
+        How the data file was read.
     """
 
     settings: RingsSettings
@@ -48,6 +51,7 @@ class RingsFacts:
     run_id: str
     model_ids: Mapping[str, str]
     compared: Sequence[EarlierRun] = ()
+    understood: str = ""
 
 
 def rings_page(facts: RingsFacts) -> str:
@@ -57,6 +61,7 @@ def rings_page(facts: RingsFacts) -> str:
         _scores(facts.metrics),
         _fits(facts),
         reliability_text(facts.metrics),
+        data_part(facts.understood),
         _what_to_look_at(facts),
         "**Next**: `tune` searches for better settings of the guide's networks; `promote` makes the best run champion.",
         loading_part(facts.experiment_id, facts.model_ids),

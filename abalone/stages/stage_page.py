@@ -9,11 +9,12 @@ from abalone.evaluation.overfitting import OVERFIT_AT
 from abalone.evaluation.scores import noise_of_difference
 from abalone.settings import METRICS, STAGES, StageSettings
 from abalone.stages.earlier_runs import EarlierRun
-from abalone.stages.lessons import LESSONS
+from abalone.stages.lessons import lesson_of
 from abalone.stages.page_parts import (
     METRIC_MEANINGS,
     PAGE_METRICS,
     compare_accuracy,
+    data_part,
     links_to_figures,
     links_to_views,
     loading_part,
@@ -46,6 +47,8 @@ class StageFacts:
         Runs to compare with, the stage before first.
     seeds : str
         What many seeds say; "" if that is not known.
+    understood : str
+        How the data file was read.
     """
 
     stage: str
@@ -57,6 +60,7 @@ class StageFacts:
     model_id: str
     compared: Sequence[EarlierRun] = ()
     seeds: str = ""
+    understood: str = ""
 
     @property
     def before(self) -> EarlierRun | None:
@@ -75,18 +79,19 @@ def stage_page(facts: StageFacts) -> str:
         _answer(facts),
         _scores(facts),
         _reported_epoch(facts),
+        data_part(facts.understood),
         _what_to_look_at(facts),
         _what_comes_next(facts.stage),
         loading_part(facts.experiment_id, {facts.settings.task: facts.model_id}),
     ]
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
 def _answer(facts: StageFacts) -> str:
     """The first paragraph. The UI folds a page after about five lines, so the most important comes first."""
-    if facts.stage not in LESSONS:
+    if facts.stage not in STAGES:
         return f"**The best settings that a study found, trained again.** {_score_sentence(facts)}"
-    lesson = LESSONS[facts.stage]
+    lesson = lesson_of(facts.stage)
     sentences = [f"**{lesson.question}**"]
     score = _score_sentence(facts)
     guide = [lesson.guide_says, _agreement(facts)]
@@ -201,4 +206,4 @@ def _what_comes_next(stage: str) -> str:
     following = names[names.index(stage) + 1]
     if following == "rings":
         return "**Next**: `rings`, beyond the guide: all ten features and one distribution of rings for both tasks."
-    return f"**Next**: `{following}`. {LESSONS[following].question}"
+    return f"**Next**: `{following}`. {lesson_of(following).question}"

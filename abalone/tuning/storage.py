@@ -138,7 +138,8 @@ def _check_plan(study: optuna.Study, plan: Plan) -> None:
         if all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
             return  # its creator was killed before it could write the plan
         raise UserError(f"study {name!r} was not created by abalone; choose another name")
-    old = _flatten(study.user_attrs[PLAN_ATTRIBUTE])
+    # Studies of earlier versions have no units and no target: these were what they are now by default.
+    old = {"settings.units": "file", "settings.target": "auto"} | _flatten(study.user_attrs[PLAN_ATTRIBUTE])
     new = _flatten(plan.as_attributes())
     for key in sorted({*old, *new}):
         if old.get(key) == new.get(key):

@@ -75,7 +75,9 @@ def run_tune(
         If the data, the storage or the study's name cannot be used, before anything is written; or at the end, if no
         trial is complete.
     """
-    data = load_data(plan.settings.data, plan.settings.seed)
+    data = load_data(plan.settings.data, plan.settings.seed, plan.settings.units, plan.settings.target)
+    if data.dataset.understood:
+        say(data.dataset.understood)
     reach()
     name = where.study or f"{plan.task}-{secrets.token_hex(3)}"
     storage = where.storage or str(beside_database(JOURNAL))
@@ -128,6 +130,6 @@ def run_study(
 def _params(plan: Plan, limits: Limits) -> dict[str, Any]:
     params = {**asdict(limits), "base": plan.base, "search": ",".join(plan.space)}
     settings = plan.settings.as_text()
-    for name in ("seed", "epochs", "device", "data"):
+    for name in ("seed", "epochs", "device", "data", "units", "target"):
         params[name] = settings[name]
     return params

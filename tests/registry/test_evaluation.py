@@ -18,6 +18,8 @@ from ring_fits import FRAME, RINGS, ROWS, X, probabilities, short_fit
 from abalone.cli.program import cli
 from abalone.evaluation.distribution_scores import crps
 from abalone.evaluation.scores import predict, scores
+from abalone.model.columns import MEASUREMENTS
+from abalone.model.features import encode
 from abalone.model.networks import RingClassifier, RingRegressor, ring_shares
 from abalone.registry import evaluation_run
 from abalone.registry.candidates import find_candidates
@@ -148,6 +150,20 @@ def test_few_rows_cannot_say(champions):
     page = the_run().data.tags["mlflow.note.content"]
     assert page.startswith(f"There are **{TOO_FEW}** whether abalone-classifier [version 1]")
     assert f"at least {FEWEST_ROWS} are needed" in page
+
+
+def test_twenty_animals_of_one_class_in_millimetres_with_their_age_can_be_scored(champions):
+    rows = FRAME.iloc[ROWS.test]
+    young = rows[rows["Rings"] < 10].head(20)
+    table = young.assign(**{name: young[name] * 200 for name in MEASUREMENTS}, Age=young["Rings"] + 1.5)
+    table.drop(columns="Rings").to_csv("young.csv", index=False)
+    classification, regression = evaluate("young.csv", say_nothing, units="mm_g", fail_if_worse=True)
+    assert "roc_auc" not in classification.scores and classification.scores["accuracy"] > 0.5
+    assert regression.scores["rmse"] == pytest.approx(
+        np.sqrt(np.mean((predict(network("regression"), encode(young)) - young["Rings"]) ** 2))
+    )
+    assert regression.rows == 20 and regression.outside.outside == 0
+    assert "divided by 200" in the_run().data.tags["mlflow.note.content"]
 
 
 def test_the_verdict_depends_on_interval_promise_and_baseline():
