@@ -1,4 +1,4 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``evaluate`` and ``status``."""
+"""Commands around the champions and the store: ``promote``, ``predict``, ``evaluate``, ``status`` and others."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ STATUS_IF_WORSE = 3  # of ``evaluate``, for a schedule that is to act on it
 )
 @boolean_option("--dry-run", "Decide and report, but leave the registry unchanged.")
 @boolean_option("--force", "Promote even if the champion cannot be compared on the same rows.")
+@click.option(
+    "--split",
+    default="",
+    help="Fingerprint of the split whose runs are candidates  [default: the champion's, or that of most candidates]",
+)
 @json_option
 @run_options
 def promote(
@@ -49,6 +54,7 @@ def promote(
     min_improvement: float,
     dry_run: bool,
     force: bool,
+    split: str,
     json: bool,
     experiment_name: str | None,
     run_name: str | None,
@@ -66,6 +72,7 @@ def promote(
             min_improvement=min_improvement,
             dry_run=dry_run,
             force=force,
+            split=split,
             options=RunOptions(experiment_name, run_name),
         )
     if json:
@@ -157,3 +164,16 @@ def status(json: bool, experiment_name: str | None, debug: bool) -> None:
         print_object(found)
     else:
         say(status_text(found))
+
+
+@command("relocate", "--debug")
+@debug_option
+def relocate(debug: bool) -> None:
+    """Mend a tracking database that was moved or copied together with its folder mlruns.
+
+    MLflow records absolute paths. This makes the mlruns beside the SQLite database the place of every file that is
+    there: of experiments, runs, logged models and champions. It moves no file.
+    """
+    from abalone.tracking import relocation
+
+    say(relocation.relocate())

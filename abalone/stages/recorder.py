@@ -15,6 +15,7 @@ from torch import nn
 
 from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData
+from abalone.data.origin import origin
 from abalone.evaluation.figures import confusion_matrix, predicted_actual, residuals, roc_curve
 from abalone.evaluation.overfitting import OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import baseline, scores
@@ -208,7 +209,7 @@ def record_training(
         tables[f"predictions/{part}.json"] = prediction_table(data.dataset.frame, rows, training.predicted[part])
     texts = {"settings.toml": to_toml(training.settings), "command.txt": repeat_command(training.stage, params)}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
-    log_dataset(run_id, data.dataset, data.split.parts())
+    log_dataset(run_id, data.dataset, data.split.parts(), origin(data.dataset))
     tags |= {DESCRIPTION_TAG: page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
     tags |= environment_tags()
     final = _final_scores(training, model_ids)
