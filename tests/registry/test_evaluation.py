@@ -222,9 +222,9 @@ def test_of_a_run_that_is_gone_the_version_keeps_the_promise(champions):
     assert promised_scores("regression", version) == {"rmse": 2.2}
 
 
-def test_a_row_that_a_champion_refuses_is_named(champions):
-    with pytest.raises(UserError, match=r"aged.csv: row 39: Height is 20\.0, expected a number from 0 to 11\.3"):
-        evaluations(FRAME.iloc[ROWS.test[:40]].reset_index(drop=True).assign(Height=[0.1] * 39 + [20.0]))
+def test_a_bad_row_is_named_and_no_version_is_marked(champions):
+    with pytest.raises(UserError, match=r"aged.csv: line 40: Height is '20\.0', expected a number from 0 to 11\.3"):
+        evaluations(FRAME.iloc[ROWS.test[:40]].assign(Height=[0.1] * 39 + [20.0]))
     assert the_run().info.status == "FAILED"
     assert "evaluation" not in MlflowClient().get_model_version("abalone-regressor", "1").tags
 
