@@ -56,6 +56,8 @@ METRICS = {
     "rmse": Metric("RMSE", unit="rings", greater_is_better=False),
     "mae": Metric("MAE", unit="rings", greater_is_better=False),
     "r2": Metric("R²", unit="", greater_is_better=True),
+    "crps": Metric("CRPS", unit="rings", greater_is_better=False),
+    "ring_log_score": Metric("ring log score", unit="nats", greater_is_better=False),
 }
 SELECTION = {"classification": "log_loss", "regression": "rmse"}  # validation metric that selects, by task
 

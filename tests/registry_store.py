@@ -75,7 +75,7 @@ def candidate(
     with tracked_run(name, {"stage": name, "task": task}, RunOptions(experiment_name=experiment)) as run_id:
         if has_model:
             config = load_settings(STAGE_OF_TASK[task], {"hidden_sizes": "4"}).model_config()
-            log_model(build(config).eval(), config, dataset.frame.head(2), {"task": task}, name="model")
+            log_model(build(config).eval(), config, dataset.frame.iloc[parts.train], {"task": task}, name="model")
         columns = {PREDICTION_COLUMNS[task]: predicted.round(9)}
         table = frame.assign(**columns).rename_axis("row").reset_index()
         log_files(run_id, texts={}, figures={}, tables={"predictions/val.json": table})

@@ -51,10 +51,23 @@ MOST_RINGS = 1_000_000  # beyond any animal, yet its square is exact enough for 
 KNOWN_LENGTHS = (0.075, 0.815)  # the shortest and the longest of the UCI file
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
 INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # only of a regressor that predicts the distribution of rings
-TEXT_COLUMNS = ("Sex", "label")  # all other columns hold numbers
+OUTSIDE = "outside_training_range"  # of every answer: names of the measurements beyond those that were fitted
+LARGEST_COUNT = (
+    29  # of rings in a distribution; no animal in the UCI file has more, and in another file more count as 29
+)
+DISTRIBUTION_OUTPUTS = tuple(f"p_rings_{count}" for count in range(1, LARGEST_COUNT + 1))  # P(rings = count)
+# What may be asked of a regressor that predicts the distribution, with the defaults: the share of the animals that
+# rings_low and rings_high are to hold, and whether to add DISTRIBUTION_OUTPUTS.
+PARAMS = {"interval": 0.8, "distribution": False}
+TEXT_COLUMNS = ("Sex", "label", OUTSIDE)  # all other columns hold numbers
 # Values of the key "architecture" in the configuration of a model.
 MLP = "mlp"
 RING_ENSEMBLE = "ring_ensemble"
+
+
+def knows_distribution(config: Mapping[str, Any]) -> bool:
+    """Tell whether a model of this configuration answers from a distribution of rings, and takes ``PARAMS``."""
+    return config["task"] == "regression" and config["architecture"] == RING_ENSEMBLE
 
 
 def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -71,9 +84,9 @@ def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
         In the order in which the model returns them.
     """
     names = OUTPUTS[config["task"]]
-    if config["task"] == "regression" and config["architecture"] == RING_ENSEMBLE:
-        return names + INTERVAL_OUTPUTS
-    return names
+    if knows_distribution(config):
+        names += INTERVAL_OUTPUTS
+    return (*names, OUTSIDE)
 
 
 def simplify(name: Any) -> str:

@@ -210,7 +210,25 @@ def mean_rings(probabilities: Tensor) -> Tensor:
     return THRESHOLDS[0] - 1 + probabilities.double().sum(1)
 
 
-def ring_interval(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+def ring_shares(probabilities: Tensor) -> Tensor:
+    """Take the probability of each number of rings.
+
+    Parameters
+    ----------
+    probabilities : Tensor [n, 28]
+        P(rings >= t).
+
+    Returns
+    -------
+    Tensor [n, 29]
+        P(rings = r) for r = 1 to 29.
+    """
+    from_one_ring = F.pad(probabilities, (1, 0), value=1.0)  # [n, 29], P(rings >= 1) is 1
+    at_least = F.pad(from_one_ring, (0, 1), value=0.0)  # [n, 30], P(rings >= 30) is 0
+    return at_least[:, :-1] - at_least[:, 1:]
+
+
+def ring_interval(probabilities: Tensor, share: float = INTERVAL_SHARE) -> tuple[Tensor, Tensor]:
     """Take the interval that holds the true number of rings with a probability of 80 %.
 
     Both ends are counts and belong to the interval. A single count has some 15 % of the probability, so a closed
@@ -223,6 +241,8 @@ def ring_interval(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     probabilities : Tensor [n, 28]
         P(rings >= t).
+    share : float
+        Share of the distribution inside the interval.
 
     Returns
     -------
@@ -232,7 +252,7 @@ def ring_interval(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     from_one_ring = F.pad(probabilities, (1, 0), value=1.0)  # [n, 29], P(rings >= 1) is 1
     at_least = F.pad(from_one_ring, (0, 1), value=0.0)  # [n, 30], P(rings >= 30) is 0
     middle = 1 - (at_least[:, :-1] + at_least[:, 1:]) / 2  # [n, 29], for 1 to 29 rings
-    tail = (1 - INTERVAL_SHARE) / 2
+    tail = (1 - share) / 2
     low = 1 + (middle < tail).sum(1)
     high = (middle <= 1 - tail).sum(1)
     return low, high

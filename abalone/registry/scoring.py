@@ -18,9 +18,10 @@ import torch
 from abalone.data.layout import Layout, Lines, split_fields
 from abalone.data.problems import Problems, check_batch
 from abalone.data.tables import Batch, batches, open_table
-from abalone.model.columns import TEXT_COLUMNS
+from abalone.model.columns import OUTSIDE, TEXT_COLUMNS
 from abalone.model.rows import BadRows
 from abalone.registry.loading import LoadedModel, load_champion
+from abalone.registry.outside import join_answers
 from abalone.registry.table_files import open_input, open_output
 from abalone.settings import REGISTERED_MODELS, UserError
 
@@ -89,14 +90,16 @@ def score_table(
 
 def _score(models: Sequence[LoadedModel], rows: BinaryIO, scored: TextIO, units: str, lines_at_once: int) -> Scored:
     """Write a header and the scored rows."""
-    answers = [name for model in models for name in model.columns]
+    answers = _answer_columns(models)
     with open_table(rows) as (layout, lines):
         names = _output_names(layout, answers)
         _write_lines(scored, [",".join([_quote(name) for name in names] + answers)])
         form = ",".join(["{}"] + [_number_format(name) for name in answers])
         count = 0
         for batch, checked in _good_batches(layout, lines, units, lines_at_once):
-            scores = pd.concat([model.predict(checked) for model in models], axis=1)
+            scores = join_answers([model.predict(checked) for model in models])
+            if OUTSIDE in scores:  # its names are separated by commas, as the fields are
+                scores[OUTSIDE] = scores[OUTSIDE].map(_quote)
             columns = [scores[name].tolist() for name in answers]
             _write_lines(scored, [form.format(*cells) for cells in zip(_csv_lines(batch, layout), *columns)])
             count += len(batch.lines)
@@ -139,6 +142,14 @@ def _csv_lines(batch: Batch, layout: Layout) -> list[str]:
                 fields[position] = fields[position].replace(",", ".")
         lines.append(",".join(_quote(field) for field in fields))
     return lines
+
+
+def _answer_columns(models: Sequence[LoadedModel]) -> list[str]:
+    """Columns of the answers of all models; ``outside_training_range`` once, as the last."""
+    names = [name for model in models for name in model.columns]
+    if OUTSIDE in names:
+        return [name for name in names if name != OUTSIDE] + [OUTSIDE]
+    return names
 
 
 def _number_format(column: str) -> str:

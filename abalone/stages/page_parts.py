@@ -23,6 +23,8 @@ METRIC_MEANINGS = {
     "rmse": "root of the mean squared error, in rings",
     "mae": "mean absolute error, in rings",
     "r2": "share of the variance of rings that is explained",
+    "crps": "continuous ranked probability score: the absolute error, generalised to the distribution of rings",
+    "ring_log_score": "minus the logarithm of the probability of the true number of rings",
 }
 FIGURES = {
     "classification": {

@@ -106,6 +106,8 @@ class Training:
         One value per epoch.
     predicted : mapping of part to mapping of column to ndarray
         Predictions for the validation and test rows, by the name of their column in the tables.
+    fitted : ndarray, int64
+        Numbers of the rows that the logged models were fitted on.
     epochs : mapping
         ``best_epoch`` and ``reported_epoch``.
     models : mapping of task to TrainedModel
@@ -116,6 +118,7 @@ class Training:
     data: LoadedData
     curves: Mapping[str, Sequence[float]]
     predicted: Mapping[str, Mapping[str, np.ndarray]]
+    fitted: np.ndarray
     epochs: Mapping[str, float]
     models: Mapping[str, TrainedModel]
 
@@ -174,10 +177,10 @@ def log_models(training: Training) -> dict[str, str]:
     dict of task to str
         Ids of the logged models.
     """
-    example = training.data.dataset.frame.iloc[training.data.split.train[:3]]
+    fitted = training.data.dataset.frame.iloc[training.fitted]
     ids = {}
     for task, model in training.models.items():
-        ids[task] = log_model(model.module, model.config, example, model.params, model.name)
+        ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
     return ids
 
 

@@ -20,6 +20,7 @@ from abalone.stages.page_parts import (
 from abalone.tracking.addresses import link, run_path
 from abalone.tracking.markdown import format_score
 
+DISTRIBUTION_METRICS = ("crps", "ring_log_score")
 QUESTION = "What do all ten features, and a prediction of the whole distribution of rings, add to the guide's networks?"
 
 
@@ -94,7 +95,7 @@ def _scores(metrics: Mapping[str, float]) -> str:
         columns[title] = (metrics, f"{part}/")
         columns[f"baseline, {title}"] = (metrics, f"baseline/{part}_")
     names = [name for task in TASKS for name in PAGE_METRICS[task]]
-    return score_table(columns, names)
+    return score_table(columns, [*names, *DISTRIBUTION_METRICS])
 
 
 def _fits(facts: RingsFacts) -> str:

@@ -82,6 +82,7 @@ def run_stage(
             data=data,
             curves=history.metrics,
             predicted=predicted,
+            fitted=data.split.train,
             epochs={"best_epoch": history.best_epoch, "reported_epoch": history.reported_epoch},
             models={task: trained},
         )

@@ -27,7 +27,7 @@ def make_scorer(tmp_path):
     """A function that saves and loads an untrained model of a configuration."""
 
     def make(config: dict) -> Scorer:
-        save_weights(tmp_path / "weights.pt", untrained_model(config), config)
+        save_weights(tmp_path / "weights.pt", untrained_model(config), config, read().frame)
         return Scorer(tmp_path / "weights.pt")
 
     return make
@@ -52,11 +52,11 @@ def test_predictions_have_named_columns_and_the_index_of_the_rows(scorer):
     assert list(predicted.index) == list(frame.index)
     output = scorer.model(encode(frame)).detach().double()
     if scorer.task == "regression":
-        assert list(predicted.columns) == ["rings", "age_years"]
+        assert list(predicted.columns) == ["rings", "age_years", "outside_training_range"]
         assert predicted["rings"].to_numpy() == pytest.approx(output[:, 0].numpy(), abs=1e-6)
         assert (predicted["age_years"] - predicted["rings"]).to_numpy() == pytest.approx(1.5)
     else:
-        assert list(predicted.columns) == ["label", "probability_old"]
+        assert list(predicted.columns) == ["label", "probability_old", "outside_training_range"]
         assert predicted["probability_old"].to_numpy() == pytest.approx(output.softmax(1)[:, 1].numpy(), abs=1e-6)
         assert list(predicted["label"]) == [CLASS_LABELS[int(p >= 0.5)] for p in predicted["probability_old"]]
 
@@ -65,7 +65,7 @@ def test_a_ring_ensemble_predicts_an_interval_too(make_scorer):
     scorer = make_scorer(ensemble_config("regression"))
     frame = read().frame.tail(5)
     predicted = scorer.predict(frame)
-    assert list(predicted.columns) == ["rings", "age_years", "rings_low", "rings_high"]
+    assert list(predicted.columns) == ["rings", "age_years", "rings_low", "rings_high", "outside_training_range"]
     assert predicted["rings"].to_numpy() == pytest.approx(scorer.model(encode(frame))[:, 0].detach().numpy(), abs=1e-4)
     low, high = ring_interval(scorer.model.distribution(encode(frame)).double())
     assert predicted["rings_low"].tolist() == low.tolist() and predicted["rings_high"].tolist() == high.tolist()

@@ -32,7 +32,7 @@ from abalone.tracking.runs import tracked_run
 def log(model: nn.Module, config: dict) -> str:
     """Log a model and return its id."""
     with tracked_run("model"):
-        return log_model(model, config, read().frame.head(3), {"task": config["task"]}, name="model")
+        return log_model(model, config, read().frame, {"task": config["task"]}, name="model")
 
 
 def register(model_ids: Mapping[str, str]) -> None:
@@ -95,7 +95,15 @@ HEADERLESS = "".join(SHIPPED_FILE.read_text().splitlines(keepends=True)[:7])
 
 def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champions):
     scored = score(FRAME.assign(id=["007", "008", "009", "010", "a,b", 'say "x"', ""]).to_csv(index=False))
-    assert list(scored.columns) == [*FILE_COLUMNS, "id", "label", "probability_old", "rings", "age_years"]
+    assert list(scored.columns) == [
+        *FILE_COLUMNS,
+        "id",
+        "label",
+        "probability_old",
+        "rings",
+        "age_years",
+        "outside_training_range",
+    ]
     pd.testing.assert_frame_equal(scored[list(FILE_COLUMNS)], FRAME, check_dtype=False)
     assert '"a,b",' in Path("scored.csv").read_text() and ",007," in Path("scored.csv").read_text()
     expected = pd.concat([model.predict(FRAME) for model in champions.values()], axis=1)
@@ -104,15 +112,18 @@ def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champio
         assert scored[name].to_numpy() == pytest.approx(expected[name].to_numpy(), abs=1e-6)
 
 
+def test_a_row_outside_the_training_range_is_marked_in_one_column_for_both(champions):
+    scored = score(FRAME.assign(Height=[0.1, 1.14] + [0.1] * 5, Length=[0.5, 0.9] + [0.5] * 5).to_csv(index=False))
+    assert scored["outside_training_range"].fillna("").tolist() == ["", "Length,Height"] + [""] * 5
+
+
 def test_stdin_and_stdout_in_a_real_process(champions):
     """stdout holds the table alone, so that it can be piped on; a bad row leaves it empty."""
     command = [sys.executable, "-m", "abalone", "predict", "--input", "-", "--output"]
     env = {**environment(), "PYTHONPATH": str(ROOT)}
     options = {"capture_output": True, "text": True, "env": env, "timeout": 300}
     for target in ("-", "/dev/stdout"):
-        done = subprocess.run(
-            [*command, target], input=HEADERLESS, capture_output=True, text=True, env=env, timeout=120
-        )
+        done = subprocess.run([*command, target], input=HEADERLESS, **options)
         assert done.returncode == 0, done.stderr
         assert len(pd.read_csv(StringIO(done.stdout))) == 7
         assert f"7 rows scored: {target}\n7 rows; separated by commas" in done.stderr
@@ -196,7 +207,7 @@ def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champion
     status, megabytes = done.stdout.split()[-2:]
     assert status == "0" and float(megabytes) < 500
     with open("scored.csv") as scored:
-        assert next(scored).endswith(",rings,age_years,rings_low,rings_high\n")
+        assert next(scored).endswith(",rings,age_years,rings_low,rings_high,outside_training_range\n")
         assert sum(1 for _ in scored) == 4177 * copies
 
 
