@@ -17,7 +17,7 @@ from abalone.data.reading import SHIPPED_FILE, read
 from abalone.model.columns import outputs
 from abalone.model.scorer import Scorer, save_weights
 from abalone.registry.loading import LoadedModel
-from abalone.registry.scoring import score_table
+from abalone.registry.scoring import Request, score_table
 from abalone.settings import REGISTERED_MODELS, UserError
 
 
@@ -86,7 +86,7 @@ def test_what_is_written_is_csv_whatever_is_read(in_memory):
 
 def test_millimetres_and_grams_are_converted(in_memory):
     Path("rows.csv").write_text(csv(in_mm_and_g()))
-    score_table("rows.csv", "scored.csv", units="mm_g")
+    score_table("rows.csv", "scored.csv", Request(units="mm_g"))
     scored = pd.read_csv("scored.csv")
     expected = in_memory["regression"].predict(TABLE)["rings"].to_numpy()
     assert scored["rings"].to_numpy() == pytest.approx(expected, abs=1e-6)
