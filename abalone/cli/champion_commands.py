@@ -1,4 +1,4 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict`` and ``status``."""
+"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``evaluate`` and ``status``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from abalone.cli.options import (
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
 from abalone.model.columns import PARAMS
-from abalone.settings import UNITS
+from abalone.settings import TARGETS, UNITS
+
+units_option = click.option(
+    "--units",
+    type=click.Choice(UNITS),
+    default="file",
+    show_default=True,
+    help="Units of the measurements: mm/200 and g/200 as in the data file, or millimetres and grams.",
+)
+STATUS_IF_WORSE = 3  # of ``evaluate``, for a schedule that is to act on it
 
 
 @command("promote", "--min-improvement 0.002 --dry-run")
@@ -78,13 +87,7 @@ def rollback(task: str, experiment_name: str | None, run_name: str | None, debug
 @command("predict", "--input rows.csv --output scored.csv")
 @click.option("--input", required=True, metavar="FILE", help="Table of the rows to score; - for stdin.")
 @click.option("--output", required=True, metavar="CSV", help="File to write: the rows with their scores; - for stdout.")
-@click.option(
-    "--units",
-    type=click.Choice(UNITS),
-    default="file",
-    show_default=True,
-    help="Units of the measurements: mm/200 and g/200 as in the data file, or millimetres and grams.",
-)
+@units_option
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -125,6 +128,44 @@ def predict(
         )
     if json:
         print_object(summary)
+
+
+@command("evaluate", "--data aged.csv --fail-if-worse")
+@click.option("--data", required=True, metavar="FILE", help="Table of animals whose rings were counted.")
+@units_option
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default="auto",
+    show_default=True,
+    help="What the target column holds: rings, age in years, or what its name says.",
+)
+@boolean_option("--fail-if-worse", f"Exit with status {STATUS_IF_WORSE} if a champion is worse than promised.")
+@json_option
+@run_options
+def evaluate(
+    data: str,
+    units: str,
+    target: str,
+    fail_if_worse: bool,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+) -> None:
+    """Score both champions on a labelled file, and say whether they are still as good as promised."""
+    from abalone.registry import evaluation_run
+    from abalone.tracking.runs import RunOptions
+
+    options = RunOptions(experiment_name, run_name)
+    with reporting(json):
+        evaluations = evaluation_run.evaluate(
+            data, say, units=units, target=target, fail_if_worse=fail_if_worse, options=options
+        )
+    if json:
+        print_object({found.task: evaluation_run.evaluation_object(found) for found in evaluations})
+    if fail_if_worse and evaluation_run.is_any_worse(evaluations):
+        raise SystemExit(STATUS_IF_WORSE)
 
 
 @command("status", "--json")

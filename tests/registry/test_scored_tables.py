@@ -50,7 +50,7 @@ def in_memory(monkeypatch, tmp_path) -> dict[str, LoadedModel]:
     models = {}
     for task in REGISTERED_MODELS:
         config = mlp_config(task)
-        save_weights(tmp_path / task, untrained_model(config), config, TABLE)
+        save_weights(tmp_path / task, untrained_model(config), config, read().frame)
         models[task] = LoadedModel("", outputs(config), Scorer(tmp_path / task))
     monkeypatch.setattr("abalone.registry.scoring.load_champion", models.get)
     return models
