@@ -128,7 +128,8 @@ def _sentences(scored: Scored, target: str) -> list[str]:
     """How the table was read, what was left out, and what lies outside the training range."""
     sentences = [scored.understood]
     if scored.skipped:
-        sentences.append(f"{scored.skipped} bad rows left out, see {skipped_file(target)}.")
+        noun = "row" if scored.skipped == 1 else "rows"
+        sentences.append(f"{scored.skipped} bad {noun} left out, see {skipped_file(target)}.")
     if scored.summary.outside.rows:
         sentences.append(scored.summary.outside.sentence())
     return sentences
