@@ -103,6 +103,8 @@ def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champio
         "rings",
         "age_years",
         "outside_training_range",
+        "classifier_version",
+        "regressor_version",
     ]
     pd.testing.assert_frame_equal(scored[list(FILE_COLUMNS)], FRAME, check_dtype=False)
     assert '"a,b",' in Path("scored.csv").read_text() and ",007," in Path("scored.csv").read_text()
