@@ -17,6 +17,7 @@ from abalone.cli.options import (
     tasks_of,
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
+from abalone.model.columns import PARAMS
 from abalone.settings import TARGETS, UNITS
 
 units_option = click.option(
@@ -94,22 +95,46 @@ def rollback(task: str, experiment_name: str | None, run_name: str | None, debug
 @click.option("--input", required=True, metavar="FILE", help="Table of the rows to score; - for stdin.")
 @click.option("--output", required=True, metavar="CSV", help="File to write: the rows with their scores; - for stdout.")
 @units_option
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=PARAMS["interval"],
+    show_default=True,
+    help="Share of the animals that the interval is to hold, if the champion is of rings.",
+)
+@boolean_option("--distribution", "Add the probability of each number of rings, if the champion is of rings.")
+@boolean_option("--skip-bad", "Leave bad rows out and list them in a second file, instead of refusing the table.")
 @json_option
-@debug_option
-def predict(input: str, output: str, units: str, json: bool, debug: bool) -> None:
-    """Score a table of raw rows with both champions."""
-    from abalone.registry.scoring import score_table
+@run_options
+def predict(
+    input: str,
+    output: str,
+    units: str,
+    interval: float,
+    distribution: bool,
+    skip_bad: bool,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+) -> None:
+    """Score a table of raw rows with both champions, as a tracked run."""
+    from abalone.registry import prediction_run
+    from abalone.registry.scoring import Request
     from abalone.registry.table_files import STDOUT
+    from abalone.tracking.runs import RunOptions
 
-    stdout = sys.stdout
     to_stdout = output in STDOUT
     if to_stdout and json:
         raise click.UsageError("--json and --output - both need stdout; give a file as output")
+    request = Request(units, {"interval": interval, "distribution": distribution}, skip_bad)
+    stdout = sys.stdout  # before ``reporting`` takes its place
     with reporting(json or to_stdout):
-        scored = score_table(input, output, units, stdout=stdout)
-        say(f"{scored.rows} rows scored: {output}\n{scored.understood}")
+        summary = prediction_run.predict(
+            input, output, request, say, options=RunOptions(experiment_name, run_name), stdout=stdout
+        )
     if json:
-        print_object({"rows": scored.rows, "input": input, "output": output, "understood": scored.understood})
+        print_object(summary)
 
 
 @command("evaluate", "--data aged.csv --fail-if-worse")

@@ -91,6 +91,11 @@ class LoadedModel:
     pyfunc: Any
 
     @property
+    def version(self) -> str:
+        """Version of the registered model that it was loaded from."""
+        return self.uri.rpartition("/")[2]
+
+    @property
     def knows_distribution(self) -> bool:
         """Whether the model takes the parameters ``interval`` and ``distribution``."""
         schema = self.pyfunc.metadata.get_params_schema()
