@@ -122,12 +122,8 @@ def tune(
         Stage that the study starts from.
     settings : StageSettings, optional
         By default those of its file.
-    trials : int
-        Trials of the study in all.
-    timeout : float
-        Seconds after which no trial begins; 0 for no limit.
-    workers : int
-        Number of processes.
+    trials, timeout, workers
+        As for ``abalone.tuning.search.Limits``.
     search : sequence of str
         Settings to search, out of ``experiments/tune.toml``.
     study, storage : str
