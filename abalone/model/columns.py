@@ -35,7 +35,8 @@ LIMITS = {
     "Shell weight": 10.05,
 }
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
-INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # only of a regressor that predicts the distribution of rings
+# Only of a regressor that predicts the distribution of rings.
+DISTRIBUTION_OUTPUTS = ("rings_median", "rings_low", "rings_high")
 TEXT_COLUMNS = ("Sex", "label")  # all other columns hold numbers
 # Values of the key "architecture" in the configuration of a model.
 MLP = "mlp"
@@ -57,5 +58,5 @@ def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
     """
     names = OUTPUTS[config["task"]]
     if config["task"] == "regression" and config["architecture"] == RING_ENSEMBLE:
-        return names + INTERVAL_OUTPUTS
+        return names + DISTRIBUTION_OUTPUTS
     return names

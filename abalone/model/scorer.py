@@ -16,9 +16,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .columns import CLASS_LABELS, INTERVAL_OUTPUTS, YEARS_BEFORE_FIRST_RING
+from .columns import CLASS_LABELS, DISTRIBUTION_OUTPUTS, YEARS_BEFORE_FIRST_RING
+from .distribution import mean_rings, median_rings, ring_interval
 from .features import encode
-from .networks import RingRegressor, build, mean_rings, ring_interval
+from .networks import RingRegressor, build
 from .rows import check
 
 WEIGHTS = "weights.pt"
@@ -68,9 +69,9 @@ class Scorer:
 
         Returns
         -------
-        DataFrame [n, 2] or [n, 4]
+        DataFrame [n, 2] or [n, 5]
             With the index of ``rows``: ``label`` and ``probability_old``, or ``rings`` and ``age_years``. A ring
-            ensemble adds ``rings_low`` and ``rings_high``.
+            ensemble adds ``rings_median``, ``rings_low`` and ``rings_high``.
 
         Raises
         ------
@@ -82,7 +83,7 @@ class Scorer:
         if self.task == "classification":
             columns = _classes(_run(self.model, x))
         elif isinstance(self.model, RingRegressor):
-            columns = _rings_with_interval(_run(self.model.distribution, x))
+            columns = _rings_of_distribution(_run(self.model.distribution, x))
         else:
             columns = _rings(_run(self.model, x)[:, 0])
         return pd.DataFrame(columns, index=checked.index)
@@ -107,11 +108,13 @@ def _rings(rings: Tensor) -> dict[str, np.ndarray]:
     return {"rings": rings.numpy(), "age_years": rings.numpy() + YEARS_BEFORE_FIRST_RING}
 
 
-def _rings_with_interval(probabilities: Tensor) -> dict[str, np.ndarray]:
+def _rings_of_distribution(probabilities: Tensor) -> dict[str, np.ndarray]:
     """Columns [n] from P(rings >= t) [n, 28]."""
     columns = _rings(mean_rings(probabilities))
-    for name, end in zip(INTERVAL_OUTPUTS, ring_interval(probabilities)):
-        columns[name] = end.double().numpy()
+    low, high = ring_interval(probabilities)
+    counts = (median_rings(probabilities), low, high)
+    for name, values in zip(DISTRIBUTION_OUTPUTS, counts):
+        columns[name] = values.double().numpy()
     return columns
 
 

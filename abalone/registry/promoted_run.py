@@ -72,7 +72,8 @@ def _test_age_groups(task: str, run_id: str) -> list[AgeGroup]:
     """Errors on the test rows by age; none if the run has no test predictions, which no decision needs."""
     with suppress(MlflowException, OSError, KeyError):
         rows = predicted_rows(run_id, "test")
-        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy())
+        median = rows["rings_median"].to_numpy() if "rings_median" in rows else None
+        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy(), median)
     return []
 
 

@@ -140,7 +140,7 @@ def _find_guide_runs(run_id: str, settings: RingsSettings, fingerprint: str) -> 
 def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, fitted: np.ndarray) -> dict[str, float]:
     """Scores and baselines of a task on one part, with the calibration error or the coverage of the intervals."""
     rings = data.rings[data.split.scored()[part]]
-    metrics = final_metrics(task, part, data, predicted[PREDICTION_COLUMNS[task]], fitted)
+    metrics = final_metrics(task, part, data, predicted[PREDICTION_COLUMNS[task]], fitted, predicted["rings_median"])
     if task == "classification":
         metrics[f"{part}/ece"] = calibration_error(is_old(rings), predicted["probability_old"])
     else:

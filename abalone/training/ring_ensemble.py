@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abalone.model.columns import OLD_FROM_RINGS
-from abalone.model.networks import THRESHOLDS, RingDistribution, mean_rings, ring_interval
+from abalone.model.distribution import THRESHOLDS, mean_rings, median_rings, ring_interval
+from abalone.model.networks import RingDistribution
 from abalone.settings import RingsSettings
 from abalone.training.history import Curves, append_epoch, check_finite
 from abalone.training.progress import AfterEpoch, ignore_epoch
@@ -211,13 +212,15 @@ def answers(distribution: RingDistribution, x: Tensor) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to array [n], float64
-        ``probability_old``; ``predicted_rings``, the mean; ``rings_low`` and ``rings_high``, the ends of the interval.
+        ``probability_old``; ``predicted_rings``, the mean; ``rings_median``; ``rings_low`` and ``rings_high``, the
+        ends of the interval.
     """
     probabilities = distribution(x).double()
     low, high = ring_interval(probabilities)
     columns = {
         "probability_old": probabilities[:, THRESHOLDS.index(OLD_FROM_RINGS)],
         "predicted_rings": mean_rings(probabilities),
+        "rings_median": median_rings(probabilities).double(),
         "rings_low": low.double(),
         "rings_high": high.double(),
     }
