@@ -28,6 +28,9 @@ format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
 	ruff format .
 
+mlproject: $(VENV)/.installed ## write MLproject from the commands and experiments/
+	python -m abalone.cli.mlproject
+
 bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print tables and JSON
 	python -m benchmarks.bench_training
 	python -m benchmarks.bench_run
@@ -62,4 +65,4 @@ $(VENV)/.installed-quality: $(VENV)/.installed
 	python -m pip install --quiet --disable-pip-version-check -e '.[quality]'
 	touch $@
 
-.PHONY: help run ui test lint format bench bench-quality pictures clean
+.PHONY: help run ui test lint format mlproject bench bench-quality pictures clean

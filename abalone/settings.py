@@ -24,6 +24,7 @@ REGISTERED_MODELS = {task: f"abalone-{kind}" for task, kind in MODEL_KINDS.items
 PREDICTION_COLUMNS = {"classification": "probability_old", "regression": "predicted_rings"}  # of predictions/*.json
 ANSWER_COLUMNS = {"classification": "probability_old", "regression": "rings"}  # of a logged model's answer
 TENSOR_OUTPUTS = {"classification": "logits `[n, 2]` (Young, Old)", "regression": "rings `[n, 1]`"}  # of its module
+BEYOND_THE_GUIDE = "beyond the guide"
 SEARCHED_BY_DEFAULT = ("learning_rate", "gamma", "depth", "weight_decay")
 
 
@@ -76,7 +77,7 @@ class Stage:
     Parameters
     ----------
     guide : str
-        Section of the guide, or "beyond the guide".
+        Section of the guide, or ``BEYOND_THE_GUIDE``.
     teaches : str
         The lesson in one sentence.
     taught : tuple of str
@@ -86,6 +87,13 @@ class Stage:
     guide: str
     teaches: str
     taught: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """Where the lesson stands: "Guide section 3", or "Beyond the guide"."""
+        if self.guide == BEYOND_THE_GUIDE:
+            return self.guide.capitalize()
+        return f"Guide section {self.guide}"
 
 
 STAGES: dict[str, Stage] = {
@@ -101,11 +109,11 @@ STAGES: dict[str, Stage] = {
     ),
 }  # fmt: skip
 RINGS = Stage(
-    "beyond the guide",
+    BEYOND_THE_GUIDE,
     "The whole distribution of rings from all ten features and their ratios, by an ensemble: both tasks in one.",
     (),
 )
-TUNED = Stage("beyond the guide", "The best settings that a study found, trained again like any stage.", ())
+TUNED = Stage(BEYOND_THE_GUIDE, "The best settings that a study found, trained again like any stage.", ())
 
 
 def _key(
@@ -224,6 +232,12 @@ class RingsSettings(Settings):
             "members": self.members,
             "hidden_sizes": list(self.hidden_sizes),
         }
+
+
+def stages_before(stage: str) -> list[str]:
+    """The stages that come before a stage in the guide, in its order."""
+    names = list(STAGES)
+    return names[: names.index(stage)]
 
 
 def toml_path(stage: str) -> Path:

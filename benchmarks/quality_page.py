@@ -59,8 +59,9 @@ cover that share of the test rows. The 80 % intervals that a model of `rings` an
 test rows; by fifth of the predicted number of rings, the youngest first: {by_age}.""",
 }
 SIZES_INTRODUCTION = """The same test halves, with fewer training and validation rows: mean scores over the splits of
-seeds 0 to {last}. After the score of a peer stands the advantage of `rings`, with its interval and marks as above. The schedule of `rings` follows
-the number of rows; below {fewest} rows, its page and its output say that it was not compared there."""
+seeds 0 to {last}. After the score of a peer stands the advantage of `rings`, with its interval and marks as above. The
+schedule of `rings` follows the number of rows; with fewer than {fewest}, its page and its output say that it was not
+compared there."""
 
 
 def collect(measured: Mapping[str, Sequence[Record]], names: Iterable[str]) -> Table:

@@ -20,6 +20,7 @@ import yaml
 from click.testing import CliRunner
 from helpers import ROOT
 
+from abalone.cli.mlproject import mlproject
 from abalone.cli.program import cli
 from abalone.settings import STAGES, load_settings, read_toml, settings_type
 
@@ -44,6 +45,10 @@ MOST_LINES = 350
 
 def text_options(command: str) -> dict[str, click.Option]:
     return {option.name: option for option in cli.commands[command].params if not option.is_flag}
+
+
+def test_mlproject_is_the_one_that_make_mlproject_writes():
+    assert (ROOT / "MLproject").read_text() == mlproject(), "run: make mlproject"
 
 
 def test_every_stage_is_an_entry_point_an_experiment_and_a_command():
@@ -184,6 +189,7 @@ def test_help_answers_without_the_heavy_libraries():
     heavy = ("torch", "mlflow", "pandas", "sklearn", "matplotlib", "optuna", "numpy")
     code = f"""
 import sys
+from abalone.cli.mlproject import mlproject
 from abalone.cli.program import cli
 for arguments in (["--help"], *([name, "--help"] for name in cli.commands)):
     cli.main(arguments, standalone_mode=False)

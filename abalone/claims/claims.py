@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from abalone.data.labels import is_old
 from abalone.data.reading import Dataset
-from abalone.data.splitting import split
+from abalone.data.splitting import Split, split
 from abalone.evaluation.overfitting import OVERFIT_AT, OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import predict, scores
 from abalone.model.features import encode
 from abalone.settings import METRICS, StageSettings, UserError
-from abalone.training.population import fit_many
+from abalone.training.fit import fit
+from abalone.training.history import TrainingDiverged
+from abalone.training.population import can_train, fit_many
 from abalone.training.torch_setup import cpu_settings
 
 CURVED = OVERFITTING_STAGES  # the stages whose test loss of every epoch is read
@@ -148,7 +151,7 @@ def epochs_of(measured: Measured) -> int:
 
 
 def train_stages(stages: Mapping[str, StageSettings], dataset: Dataset, seeds: int) -> dict[str, list]:
-    """Train every stage on the splits of seeds 0 to S - 1, all in one population.
+    """Train every stage on the splits of seeds 0 to S - 1: all in one population, or one by one if they must.
 
     Curves that no claim reads are left out, which saves a sixth of the time: no curves of the training rows, and no
     test loss by epoch except for the stages in ``CURVED``.
@@ -162,22 +165,37 @@ def train_stages(stages: Mapping[str, StageSettings], dataset: Dataset, seeds: i
     Returns
     -------
     dict of stage to list, S
-        Results of ``fit_many``.
+        Results of ``fit_many``, or of ``fit`` for a stage that ``fit_many`` does not implement.
     """
     splits = [split(dataset, seed) for seed in range(seeds)]
     splits_without_test = [replace(rows, test=rows.test[:0]) for rows in splits]
+    x = encode(dataset.frame)
+    rings = dataset.frame["Rings"].to_numpy()
+    together = [stage for stage, settings in stages.items() if can_train(settings)]
     members = []
     member_splits = []
-    for stage, settings in stages.items():
-        members += [replace(settings, seed=seed) for seed in range(seeds)]
-        member_splits += splits if stage in CURVED else splits_without_test
-    rings = dataset.frame["Rings"].to_numpy()
-    results = fit_many(members, encode(dataset.frame), rings, member_splits, train_curves=False)
-
     by_stage = {}
-    for place, stage in enumerate(stages):
+    for stage, settings in stages.items():
+        of_stage = [replace(settings, seed=seed) for seed in range(seeds)]
+        splits_of_stage = splits if stage in CURVED else splits_without_test
+        if stage in together:
+            members += of_stage
+            member_splits += splits_of_stage
+        else:
+            pairs = zip(of_stage, splits_of_stage)
+            by_stage[stage] = [_fit_alone(own, x, rings, part) for own, part in pairs]
+    results = fit_many(members, x, rings, member_splits, train_curves=False)
+    for place, stage in enumerate(together):
         by_stage[stage] = results[place * seeds : (place + 1) * seeds]
-    return by_stage
+    return {stage: by_stage[stage] for stage in stages}
+
+
+def _fit_alone(settings: StageSettings, x: Tensor, rings: np.ndarray, part: Split) -> Any:
+    """What ``fit_many`` returns for a member."""
+    try:
+        return fit(settings, x, rings, part)
+    except TrainingDiverged as error:
+        return error
 
 
 def measure_stages(stages: Mapping[str, StageSettings], dataset: Dataset, trained: Mapping[str, Sequence]) -> Measured:

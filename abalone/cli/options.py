@@ -12,6 +12,7 @@ import click
 from abalone import settings
 from abalone.settings import STAGES, TASKS
 
+SETTING_METAVAR = "VALUE"  # of the options that stand for settings
 SHARED_BY_MAIN = ("seed", "device", "data", "epochs")
 
 
@@ -20,21 +21,21 @@ def settings_options(names: Sequence[str], stage: str | None = None) -> Callable
 
     The help of an option shows the default of the stage's TOML file, or the default that all stages share.
     """
-    defaults = settings.read_toml(stage) if stage else _shared_defaults()
+    defaults = settings.read_toml(stage) if stage else shared_defaults()
     keys = [spec for spec in fields(settings.settings_type(stage)) if spec.name in names]
 
     def decorate(command: Callable) -> Callable:
         for spec in reversed(keys):
             text = f"{spec.metadata['expected']}  [default: {settings.as_text(defaults[spec.name])}]"
             option = f"--{spec.name.replace('_', '-')}"
-            command = click.option(option, spec.name, metavar="VALUE", help=text)(command)
+            command = click.option(option, spec.name, metavar=SETTING_METAVAR, help=text)(command)
         return command
 
     return decorate
 
 
 @cache
-def _shared_defaults() -> dict[str, Any]:
+def shared_defaults() -> dict[str, Any]:
     """The settings that are the same in the files of all stages of the guide."""
     first, *others = [settings.read_toml(stage) for stage in STAGES]
     shared = {}

@@ -27,7 +27,7 @@ def stage_command(stage: str) -> click.Command:
 
     lesson = STAGES[stage]
 
-    @command(stage, EXAMPLES[stage], f"{lesson.teaches} (Guide section {lesson.guide}.)", lesson.teaches)
+    @command(stage, EXAMPLES.get(stage, "--epochs 20"), f"{lesson.teaches} ({lesson.source}.)", lesson.teaches)
     @settings_options(keys_of(stage), stage)
     @run_options
     def train_stage(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
@@ -44,7 +44,7 @@ def stage_command(stage: str) -> click.Command:
 STAGE_COMMANDS = [stage_command(stage) for stage in STAGES]
 
 
-@command("rings", "--members 32", f"{settings.RINGS.teaches} ({settings.RINGS.guide.capitalize()}.)")
+@command("rings", "--members 32", f"{settings.RINGS.teaches} ({settings.RINGS.source}.)")
 @settings_options(keys_of("rings"), "rings")
 @run_options
 def rings(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:

@@ -10,8 +10,8 @@ from .columns import OLD_FROM_RINGS
 
 # Every animal has at least 1 ring, and none in the UCI file has more than 29; in another file, more count as 29.
 THRESHOLDS = range(2, 30)
-# Share of the distribution inside an interval of rings. Chosen on 24 validation folds (two of each of seeds 100 to 111),
-# of which intervals of 78 % held 80.0 % of the rows, and 76.9 to 82.8 % of each fifth of the rows by predicted age.
+# Share of the distribution in an interval of rings. Chosen on 24 validation folds (two of each of seeds 100 to 111):
+# intervals of 78 % held 80.0 % of the rows, and 76.9 to 82.8 % of each fifth of the rows by predicted age.
 INTERVAL_SHARE = 0.78
 SMALLEST_SD = 1e-3  # of log rings; a certain distribution has none
 SMALLEST_SHARE = 1e-300  # keeps quotients finite

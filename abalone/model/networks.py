@@ -18,6 +18,7 @@ from .columns import CLASS_LABELS, MLP, OLD_FROM_RINGS, RING_ENSEMBLE
 from .distribution import THRESHOLDS, mean_rings, with_log_normal
 from .features import Derive, Prepare
 
+CONFIG_KEYS = {MLP: ("features", "dropout", "clip"), RING_ENSEMBLE: ("members",)}  # beside those that both have
 ENSEMBLE_ROWS_AT_ONCE = 1024  # keeps the hidden layers of an ensemble in the CPU cache
 
 
@@ -200,19 +201,23 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     config : mapping
         ``architecture`` (``mlp`` or ``ring_ensemble``), ``task`` (``classification`` or ``regression``) and
         ``hidden_sizes``; an ``mlp`` also needs ``features``, ``dropout`` and ``clip``, a ``ring_ensemble`` also
-        ``members``. Other keys are ignored.
+        ``members``.
 
     Raises
     ------
     ValueError
-        If there is no such architecture.
+        If there is no such architecture, or if it does not have a key.
     """
+    architecture = config["architecture"]
+    if architecture not in CONFIG_KEYS:
+        raise ValueError(f"architecture is {architecture!r}, expected {' or '.join(CONFIG_KEYS)}")
+    unknown = set(config) - {"architecture", "task", "hidden_sizes", *CONFIG_KEYS[architecture]}
+    if unknown:
+        raise ValueError(f"{architecture} has no {', '.join(sorted(unknown))}")
     is_classifier = config["task"] == "classification"
-    if config["architecture"] == RING_ENSEMBLE:
+    if architecture == RING_ENSEMBLE:
         distribution = RingDistribution(config["members"], config["hidden_sizes"])
         return RingClassifier(distribution) if is_classifier else RingRegressor(distribution)
-    if config["architecture"] != MLP:
-        raise ValueError(f"architecture is {config['architecture']!r}, expected {MLP} or {RING_ENSEMBLE}")
     prepare = Prepare(config["features"], config["clip"])
     outputs = len(CLASS_LABELS) if is_classifier else 1
     network = mlp(len(config["features"]), config["hidden_sizes"], outputs, config["dropout"])

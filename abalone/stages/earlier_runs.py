@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
-from abalone.settings import STAGES, BadValue, StageSettings
+from abalone.settings import STAGES, BadValue, StageSettings, stages_before
 from abalone.tracking.addresses import run_path
 from abalone.tracking.runs import find_stage
 
@@ -63,12 +63,6 @@ def find_compared(
         if earlier:
             found.append(earlier)
     return found
-
-
-def stages_before(stage: str) -> list[str]:
-    """The stages that come before a stage in the guide, in its order."""
-    names = list(STAGES)
-    return names[: names.index(stage)]
 
 
 def find_earlier(

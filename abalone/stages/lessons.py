@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from abalone.settings import STAGES
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -48,3 +50,8 @@ LESSONS = {
     ),
 }
 GUIDE_FIGURES = {"accuracy": "0.725", "roc_auc": "0.72", "epochs": "5"}  # as the closing table has them
+
+
+def lesson_of(stage: str) -> Lesson:
+    """The lesson of a stage; of one that the guide does not have, what it teaches."""
+    return LESSONS.get(stage, Lesson(STAGES[stage].teaches, guide_says=""))

@@ -9,7 +9,7 @@ from abalone.evaluation.overfitting import OVERFIT_AT
 from abalone.evaluation.scores import noise_of_difference
 from abalone.settings import METRICS, STAGES, StageSettings
 from abalone.stages.earlier_runs import EarlierRun
-from abalone.stages.lessons import LESSONS
+from abalone.stages.lessons import lesson_of
 from abalone.stages.page_parts import (
     METRIC_MEANINGS,
     PAGE_METRICS,
@@ -84,9 +84,9 @@ def stage_page(facts: StageFacts) -> str:
 
 def _answer(facts: StageFacts) -> str:
     """The first paragraph. The UI folds a page after about five lines, so the most important comes first."""
-    if facts.stage not in LESSONS:
+    if facts.stage not in STAGES:
         return f"**The best settings that a study found, trained again.** {_score_sentence(facts)}"
-    lesson = LESSONS[facts.stage]
+    lesson = lesson_of(facts.stage)
     sentences = [f"**{lesson.question}**"]
     score = _score_sentence(facts)
     guide = [lesson.guide_says, _agreement(facts)]
@@ -201,4 +201,4 @@ def _what_comes_next(stage: str) -> str:
     following = names[names.index(stage) + 1]
     if following == "rings":
         return "**Next**: `rings`, beyond the guide: all ten features and one distribution of rings for both tasks."
-    return f"**Next**: `{following}`. {LESSONS[following].question}"
+    return f"**Next**: `{following}`. {lesson_of(following).question}"

@@ -11,6 +11,7 @@ must agree within 1e-6.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -22,11 +23,23 @@ from abalone.model.networks import Classifier, Regressor
 from abalone.settings import StageSettings
 from abalone.training.fast_network import bare_forward, flatten, unflatten
 from abalone.training.history import SPLITS, Curves, History, append_epoch, check_finite, rmse_from_losses
+from abalone.training.implemented import require_settings
 from abalone.training.initialization import untrained_model
 from abalone.training.progress import AfterEpoch, ignore_epoch
 from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 EVALUATED_AT_ONCE = 1024  # rows; their activations stay in the processor's cache
+IMPLEMENTED = (  # beside the settings of the network, which any nn.Sequential may have
+    "standardize_target",
+    "learning_rate",
+    "gamma",
+    "weight_decay",
+    "batch_size",
+    "epochs",
+    "checkpoint",
+    "seed",
+    "device",
+)
 
 
 def fit(
@@ -64,7 +77,10 @@ def fit(
         If a loss is infinite or NaN at the end of an epoch.
     BadValue
         If the device is not available.
+    NotImplementedByEngine
+        If there is a setting that ``fit`` does not know.
     """
+    require_settings("fit", settings, settings.model_config(), IMPLEMENTED)
     skip_compiler_import()
     device = find_device(settings.device)
     parts = [split.train, split.val, split.test]
@@ -101,6 +117,7 @@ def _train(
     best_loss = math.inf
     best_epoch = 0
     best_weights = weights.detach().clone()
+    best_buffers = [buffer.clone() for buffer in network.buffers()]  # such as a batch norm's running statistics
 
     for epoch in range(1, settings.epochs + 1):
         network.train()
@@ -121,6 +138,7 @@ def _train(
             best_loss = measured["loss/val"]
             best_epoch = epoch
             best_weights.copy_(weights.detach())
+            _copy_all(network.buffers(), best_buffers)
         scheduler.step()
         after_epoch(measured)
 
@@ -128,8 +146,14 @@ def _train(
     if settings.checkpoint == "best":
         reported_epoch = best_epoch
         weights.detach().copy_(best_weights)
+        _copy_all(best_buffers, network.buffers())
     unflatten(network)
     return History(metrics=metrics, best_epoch=best_epoch, reported_epoch=reported_epoch)
+
+
+def _copy_all(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)
 
 
 @torch.no_grad()

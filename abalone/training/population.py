@@ -39,14 +39,16 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from abalone.data.splitting import Split
-from abalone.model.networks import Classifier, Regressor
+from abalone.model.networks import Classifier, Regressor, build
 from abalone.settings import StageSettings
 from abalone.training.group import Group
 from abalone.training.history import History, TrainingDiverged
-from abalone.training.population_members import Member, group_by_shape, untrained_members
+from abalone.training.implemented import NotImplementedByEngine
+from abalone.training.population_members import Member, group_by_shape, require_implemented, untrained_members
 from abalone.training.torch_setup import cpu_settings, find_device
 
 Stop = Callable[[int, np.ndarray], Iterable[int]]
@@ -95,6 +97,8 @@ def fit_many(
     ------
     BadValue
         If a device is not available.
+    NotImplementedByEngine
+        If a member has a layer or a setting that ``fit_many`` does not know.
     """
     if isinstance(splits, Split):
         splits = [splits] * len(settings)
@@ -116,6 +120,17 @@ def fit_many(
             remaining = [group.remaining() for group in groups]
             groups = [group for group in remaining if group is not None]
     return [member.result for member in members]
+
+
+def can_train(settings: StageSettings) -> bool:
+    """Whether ``fit_many`` implements every setting, and every layer of the network."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        model = build(settings.model_config())
+    try:
+        require_implemented(settings, model)
+    except NotImplementedByEngine:
+        return False
+    return True
 
 
 def _stopped_members(members: Sequence[Member], epoch: int, stop: Stop | None) -> list[Member]:

@@ -8,17 +8,30 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from abalone.data.splitting import Split
 from abalone.model.networks import Classifier, Regressor
 from abalone.settings import StageSettings
 from abalone.training.history import Curves, History, TrainingDiverged, append_epoch, check_finite
+from abalone.training.implemented import require_layers, require_settings
 from abalone.training.initialization import untrained_model
 from abalone.training.padding import padded_widths
 from abalone.training.prepared_rows import PreparedRows, prepare_rows
 
 MEMBERS_AT_ONCE = 16  # in a group
+ENGINE = "fit_many"
+IMPLEMENTED = (  # beside the settings of the network, whose layers are checked
+    "standardize_target",
+    "learning_rate",
+    "gamma",
+    "weight_decay",
+    "batch_size",
+    "epochs",
+    "checkpoint",
+    "seed",
+    "device",
+)
 
 
 @dataclass(eq=False)
@@ -87,12 +100,18 @@ def untrained_members(
         All rows in raw units.
     rings : array or Tensor [n], int64
         Number of rings of each row.
+
+    Raises
+    ------
+    NotImplementedByEngine
+        If a member has a layer or a setting that ``fit_many`` does not know.
     """
     members = []
     tables: dict[tuple, PreparedRows] = {}
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         for own, split in zip(settings, splits, strict=True):
             model, y, order = untrained_model(own, x, rings, split)
+            require_implemented(own, model)
             dropout = torch.Generator().set_state(torch.get_rng_state())
             preparation = (id(split), own.task, own.features, own.clip, own.standardize_target)
             if preparation not in tables:
@@ -108,6 +127,20 @@ def untrained_members(
                 )
             )
     return members
+
+
+def require_implemented(settings: StageSettings, model: Classifier | Regressor) -> None:
+    """Raise ``NotImplementedByEngine`` if ``fit_many`` does not know a setting of a member, or a layer of its model."""
+    require_settings(ENGINE, settings, settings.model_config(), IMPLEMENTED)
+    require_layers(ENGINE, model.network, _stackable_layers(settings))
+
+
+def _stackable_layers(settings: StageSettings) -> list[type[nn.Module]]:
+    """Types of the layers that ``stacked_layers`` and ``group_training`` compute."""
+    hidden: list[type[nn.Module]] = [nn.Linear, nn.ReLU]
+    if settings.dropout > 0:
+        hidden.append(nn.Dropout)
+    return hidden * len(settings.hidden_sizes) + [nn.Linear]
 
 
 def group_by_shape(members: Sequence[Member]) -> list[list[Member]]:

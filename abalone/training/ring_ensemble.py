@@ -18,10 +18,13 @@ from abalone.model.distribution import THRESHOLDS, mean_rings, median_rings, rin
 from abalone.model.networks import RingDistribution
 from abalone.settings import RingsSettings
 from abalone.training.history import Curves, append_epoch, check_finite
+from abalone.training.implemented import require_settings
 from abalone.training.progress import AfterEpoch, ignore_epoch
 from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 BETAS = (0.9, 0.98)
+IMPLEMENTED = ("learning_rate", "weight_decay", "batch_size", "epochs", "average", "seed", "device")
+USED_BY_STAGE = ("refit",)  # which fits twice
 EVALUATED_PER_NETWORK = 256  # rows of each member; their activations stay in the processor's cache
 
 
@@ -68,7 +71,11 @@ def fit_rings(
         If a loss is infinite or NaN at the end of an epoch.
     BadValue
         If the device is not available.
+    NotImplementedByEngine
+        If there is a setting that ``fit_rings`` does not know.
     """
+    network = settings.model_config("regression")
+    require_settings("fit_rings", settings, network, (*IMPLEMENTED, *USED_BY_STAGE))
     skip_compiler_import()
     device = find_device(settings.device)
     with cpu_settings():

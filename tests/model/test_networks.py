@@ -54,7 +54,7 @@ def test_dropout_does_nothing_in_eval_mode():
 
 @pytest.mark.parametrize("task, kind, outputs", [("classification", Classifier, 2), ("regression", Regressor, 1)])
 def test_build_makes_a_model_that_takes_all_ten_columns_and_uses_its_own(task, kind, outputs):
-    model = build({"task": task, "seed": "ignored", **CONFIG}).eval()
+    model = build({"task": task, **CONFIG}).eval()
     init_weights(model.network, generator(0))  # other weights may leave every hidden unit at 0
     assert type(model) is kind
     x = torch.rand(6, len(FEATURES), generator=generator(1))
@@ -75,6 +75,11 @@ def test_build_applies_the_clip():
     limit = torch.full((1, 10), 2.0)
     limit[:, 0] = 1
     assert torch.equal(model(far), model(limit))
+
+
+def test_build_refuses_a_key_that_would_have_no_effect():
+    with pytest.raises(ValueError, match="mlp has no batch_norm"):
+        build({**CONFIG, "task": "regression", "batch_norm": True})
 
 
 def test_build_refuses_an_unknown_architecture():
