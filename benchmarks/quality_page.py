@@ -12,6 +12,7 @@ from abalone.claims.pages import claims_section
 from abalone.claims.verdicts import Finding, interval
 from abalone.settings import METRICS, SELECTION, Metric
 from abalone.tracking.markdown import markdown_table
+from abalone.training.ring_schedule import COMPARED_FROM_ROWS
 from benchmarks.measured_parts import Record
 from benchmarks.quality_models import AGE_PARTS, DISTRIBUTION, OURS
 
@@ -204,7 +205,7 @@ def page(
         parts.append(section_part(section, found, test_rows / known_rows))
     parts += [
         "### By number of rows",
-        SIZES_INTRODUCTION.format(last=seeds_of_sizes - 1, fewest=FEWEST_ROWS).replace("\n", " "),
+        SIZES_INTRODUCTION.format(last=seeds_of_sizes - 1, fewest=COMPARED_FROM_ROWS).replace("\n", " "),
         sizes_table(sizes, test_rows),
         "![Log loss and RMSE by the number of rows, of rings and two peers](sizes.png)",
         "## The guide's claims",

@@ -46,10 +46,11 @@ from abalone.stages.recorder import (
     record_training,
     training_run,
 )
-from abalone.stages.rings_page import RingsFacts, rings_page
+from abalone.stages.rings_page import RingsFacts, few_rows_text, rings_page
 from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.training.progress import training_progress
 from abalone.training.ring_ensemble import answers, fit_rings
+from abalone.training.ring_schedule import with_schedule
 
 STAGE = "rings"
 COMPARED_STAGES = ("encode", "regress")  # of the guide, one for each task
@@ -77,13 +78,15 @@ def run_rings(
     with training_run(STAGE, STAGE, both_tasks, RINGS, options) as run_id:
         data = load_data(settings.data, settings.seed)
         split = data.split
-        with training_progress(STAGE, settings.epochs, len(split.train), say) as after_epoch:
+        scheduled = with_schedule(settings, len(split.train))
+        with training_progress(STAGE, scheduled.epochs, len(split.train), say) as after_epoch:
             validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val, after_epoch)
         fitted = split.train
         logged = validated
         if settings.refit:
             fitted = np.concatenate([split.train, split.val])
-            with training_progress(f"{STAGE}, refit", settings.epochs, len(fitted), say) as after_epoch:
+            epochs = with_schedule(settings, len(fitted)).epochs
+            with training_progress(f"{STAGE}, refit", epochs, len(fitted), say) as after_epoch:
                 logged, _ = fit_rings(settings, data.x, data.rings, fitted, after_epoch=after_epoch)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
@@ -98,9 +101,12 @@ def run_rings(
             data=data,
             curves=curves,
             predicted=predicted,
-            epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": settings.epochs},
+            epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": scheduled.epochs},
             models=models,
         )
+        warning = few_rows_text(len(fitted))
+        if warning and say:
+            say(f"{STAGE}: {warning}")
         figures = {"curves.png": loss_curves(curves, f"{STAGE}: loss of the fit on the training rows")}
         figures |= _prediction_figures(data, predicted)
         figures |= _explanation_figures(validated, logged, data)
@@ -109,6 +115,8 @@ def run_rings(
         facts = RingsFacts(
             settings=settings,
             metrics=training.metrics,
+            epochs=scheduled.epochs,
+            fitted_rows=len(fitted),
             test_rows=len(split.test),
             experiment_id=experiment_id_of(run_id),
             run_id=run_id,

@@ -20,6 +20,7 @@ from abalone.settings import RingsSettings
 from abalone.training.history import Curves, append_epoch, check_finite
 from abalone.training.implemented import require_settings
 from abalone.training.progress import AfterEpoch, ignore_epoch
+from abalone.training.ring_schedule import with_schedule
 from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 BETAS = (0.9, 0.98)
@@ -76,6 +77,7 @@ def fit_rings(
     """
     network = settings.model_config("regression")
     require_settings("fit_rings", settings, network, (*IMPLEMENTED, *USED_BY_STAGE))
+    settings = with_schedule(settings, len(train))
     skip_compiler_import()
     device = find_device(settings.device)
     with cpu_settings():

@@ -13,8 +13,9 @@ from abalone.data.reading import read
 from abalone.data.splitting import split
 from abalone.evaluation.scores import predict, scores
 from abalone.model.columns import FEATURES
+from abalone.model.distribution import mean_rings, ring_interval
 from abalone.model.features import Derive
-from abalone.model.networks import RingDistribution, RingRegressor, mean_rings, ring_interval
+from abalone.model.networks import RingDistribution, RingRegressor
 from abalone.settings import PREDICTION_COLUMNS, load_settings
 from abalone.training.history import TrainingDiverged
 from abalone.training.ring_ensemble import answers, fit_rings, threshold_targets
