@@ -85,7 +85,8 @@ def fit_ngboost(train: Rows, val: Rows, both: Rows, seed: int, boosting_rounds: 
 def fit_pytabkit(name: str, task: str, both: Rows, val_rows: np.ndarray, seed: int) -> Predict:
     """Fit RealMLP or TabM with the settings that pytabkit gives them.
 
-    The epoch is chosen on the validation rows, and the model is then fitted on all rows up to that epoch.
+    RealMLP chooses its epoch on the validation rows and is then fitted on all rows up to that epoch. pytabkit cannot do
+    that with TabM, so TabM is the mean of five fits on four fifths of all rows, each stopped early by the last fifth.
 
     Parameters
     ----------
@@ -99,12 +100,19 @@ def fit_pytabkit(name: str, task: str, both: Rows, val_rows: np.ndarray, seed: i
         Which of them are the validation rows.
     seed : int
     """
-    import pytabkit
+    from pytabkit import RealMLP_TD_Classifier, RealMLP_TD_Regressor, TabM_D_Classifier, TabM_D_Regressor
 
-    kinds = {"classification": "Classifier", "regression": "Regressor"}
-    settings = {"RealMLP": "RealMLP_TD", "TabM": "TabM_D"}
-    kind = getattr(pytabkit, f"{settings[name]}_{kinds[task]}")
-    chosen_by = {"classification": "cross_entropy", "regression": "rmse"}[task]
-    model = kind(device="cpu", random_state=seed, n_refit=1, n_threads=1, val_metric_name=chosen_by)
-    model.fit(both[0], target(task, both[1]), val_idxs=val_rows)
+    kinds = {
+        ("RealMLP", "classification"): RealMLP_TD_Classifier,
+        ("RealMLP", "regression"): RealMLP_TD_Regressor,
+        ("TabM", "classification"): TabM_D_Classifier,
+        ("TabM", "regression"): TabM_D_Regressor,
+    }
+    chosen_by = {"classification": "cross_entropy", "regression": "rmse"}
+    fixed = {"device": "cpu", "random_state": seed, "n_threads": 1, "val_metric_name": chosen_by[task]}
+    rings = target(task, both[1])
+    if name == "RealMLP":
+        model = kinds[name, task](**fixed, n_refit=1).fit(both[0], rings, val_idxs=val_rows)
+    else:
+        model = kinds[name, task](**fixed, n_cv=5).fit(both[0], rings)
     return lambda inputs: predict_peer(task, model, inputs)

@@ -218,7 +218,7 @@ def test_predict_of_a_later_version_writes_the_same_file(world, first):
     world.python(world.later, "-m", "abalone", "predict", "--input", "rows.csv", "--output", "scored.csv")
     assert (world.later / "scored.csv").read_bytes() == (world.first / "scored.csv").read_bytes()
     scored = pd.read_csv(world.first / "scored.csv")
-    assert {"label", "probability_old", "rings", "age_years", "rings_low", "rings_high"} <= set(scored)
+    assert {"label", "probability_old", "rings", "age_years", "rings_median", "rings_low", "rings_high"} <= set(scored)
     expected = first["champions"]["classification"]["pyfunc"]["output"]["probability_old"]
     assert scored["probability_old"].tolist() == pytest.approx(expected, abs=1e-8)
 
