@@ -77,8 +77,8 @@ def keep_rows(data: LoadedData, rows: int, seed: int) -> LoadedData:
 def table_parts(names: Iterable[str], seeds: int) -> dict[str, Callable[[], list[Record]]]:
     """The parts of the comparison on whole splits."""
     parts = {}
-    for seed in range(seeds):
-        for name in names:
+    for name in names:
+        for seed in range(seeds):
             parts[f"{name}, seed {seed}"] = partial(measure_model, name, seed)
     return parts
 

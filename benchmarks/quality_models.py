@@ -124,7 +124,7 @@ def models() -> list[str]:
     """Every model that takes little time, in the order in which they are measured."""
     from benchmarks.peers import PEERS
 
-    return [OURS, *PEERS, FIXED, NGBOOST, *(f"`{stage}`" for stage in STAGES)]
+    return [OURS, NGBOOST, FIXED, *PEERS, *(f"`{stage}`" for stage in STAGES)]
 
 
 def slow_models() -> list[str]:
