@@ -2,7 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PORT := 5000
-DATABASE := $(if $(MLFLOW_TRACKING_URI),,mlflow.db)
+ifndef MLFLOW_TRACKING_URI
+DATABASE := mlflow.db
+# Relative, because the absolute path may hold characters that a URI must encode. MLflow runs the project in this folder.
+export MLFLOW_TRACKING_URI := sqlite:///mlflow.db
+endif
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -10,7 +14,7 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage of the guide as tracked runs
-	mlflow run . --env-manager local --experiment-name $(or $(MLFLOW_EXPERIMENT_NAME),abalone)
+	mlflow run . --env-manager local --experiment-name "$${MLFLOW_EXPERIMENT_NAME:-abalone}"
 
 ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
 	@python -m abalone.tracking.browse --port $(PORT)

@@ -99,7 +99,10 @@ def run_main(
     jobs = _jobs(stages, say, rings, trials)
     with tracked_run("main", {"stage": "main"}, options) as run_id:
         first = next(iter(stages.values()))
-        read(first.data)  # so that a bad file is reported once, not by every stage
+        # Here, so that a bad file is reported once and not by every stage.
+        dataset = read(first.data, first.units, first.target)
+        if dataset.understood:
+            say(dataset.understood)
         report_error = _judge_claims(stages, seeds, say)
         results = [_attempt(name, job, say) for name, job in jobs.items()]
         promotions = [_promote(task, say) for task in _trained_tasks(results)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from abalone.model.columns import FEATURES, MLP, RING_ENSEMBLE
+from abalone.model.columns import DIVISORS, FEATURES, MLP, RING_ENSEMBLE
 from abalone.setting_values import as_text, parse
 
 EXPERIMENTS_FOLDER = Path(__file__).resolve().parent.parent / "experiments"
@@ -24,6 +24,9 @@ REGISTERED_MODELS = {task: f"abalone-{kind}" for task, kind in MODEL_KINDS.items
 PREDICTION_COLUMNS = {"classification": "probability_old", "regression": "predicted_rings"}  # of predictions/*.json
 ANSWER_COLUMNS = {"classification": "probability_old", "regression": "rings"}  # of a logged model's answer
 TENSOR_OUTPUTS = {"classification": "logits `[n, 2]` (Young, Old)", "regression": "rings `[n, 1]`"}  # of its module
+DATA = "uci (the shipped file) or a path to a table of the same columns"
+UNITS = tuple(DIVISORS)
+TARGETS = ("auto", "rings", "age")
 BEYOND_THE_GUIDE = "beyond the guide"
 SEARCHED_BY_DEFAULT = ("learning_rate", "gamma", "depth", "weight_decay")
 
@@ -53,6 +56,8 @@ METRICS = {
     "rmse": Metric("RMSE", unit="rings", greater_is_better=False),
     "mae": Metric("MAE", unit="rings", greater_is_better=False),
     "r2": Metric("R²", unit="", greater_is_better=True),
+    "crps": Metric("CRPS", unit="rings", greater_is_better=False),
+    "ring_log_score": Metric("ring log score", unit="nats", greater_is_better=False),
 }
 SELECTION = {"classification": "log_loss", "regression": "rmse"}  # validation metric that selects, by task
 
@@ -196,7 +201,9 @@ class StageSettings(Settings):
     checkpoint: str = _key("epoch to keep: best (validation loss) or last", choices=("best", "last"))
     seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
     device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same format")
+    data: str = _key(DATA)
+    units: str = _key("file (mm/200 and g/200) or mm_g (millimetres and grams)", choices=UNITS)
+    target: str = _key("what the target column holds: auto (by its name), rings or age", choices=TARGETS)
 
     def model_config(self) -> dict[str, Any]:
         """The configuration from which ``networks.build`` makes the network."""
@@ -236,7 +243,9 @@ class RingsSettings(Settings):
     refit: bool = _key("log models trained on the validation rows too: true or false")
     seed: int = _key("seed of split, weights and batch order, from 0 to 4294967295", minimum=0, maximum=2**32 - 1)
     device: str = _key("auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
-    data: str = _key("uci (the shipped file) or a path to a file of the same format")
+    data: str = _key(DATA)
+    units: str = _key("file (mm/200 and g/200) or mm_g (millimetres and grams)", choices=UNITS)
+    target: str = _key("what the target column holds: auto (by its name), rings or age", choices=TARGETS)
 
     def model_config(self, task: str) -> dict[str, Any]:
         """The configuration from which ``networks.build`` makes the ensemble that answers for ``task``."""

@@ -57,4 +57,4 @@ def untrained_model(config: dict[str, Any]) -> torch.nn.Module:
 def log_untrained_model(config: dict[str, Any]) -> str:
     """Log such a model in a run of its own; return its URI."""
     with tracked_run("model"):
-        return f"models:/{log_model(untrained_model(config), config, read().frame.head(3), {}, 'model')}"
+        return f"models:/{log_model(untrained_model(config), config, read().frame, {}, 'model')}"

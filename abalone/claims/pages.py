@@ -226,7 +226,7 @@ def report_markdown(
         last=seeds - 1,
         date=datetime.date.today(),
         epochs=first.epochs,
-        data=shlex.quote(first.data),
+        data=_data_options(first),
         name=dataset.name,
         sha256=dataset.sha256[:12],
     )
@@ -242,6 +242,16 @@ def report_markdown(
     for number, finding in enumerate(found, 1):
         parts += _claim_section(finding, figures.get(figure_name(number)))
     return "\n\n".join(parts) + "\n"
+
+
+def _data_options(settings: StageSettings) -> str:
+    """The value of ``data`` in a command, and the options that say how its file is read, unless by default."""
+    text = shlex.quote(settings.data)
+    if settings.units != "file":
+        text += f" -P units={settings.units}"
+    if settings.target != "auto":
+        text += f" -P target={settings.target}"
+    return text
 
 
 def _claim_section(finding: Finding, figure: Figure | None) -> list[str]:

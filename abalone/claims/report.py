@@ -48,8 +48,11 @@ def run_report(
     """
     first = next(iter(stages.values()))
     with tracked_run("report", {"stage": "report"}, options) as run_id:
-        log_params(run_id, {"seeds": seeds, "epochs": first.epochs, "data": first.data})
-        dataset = read(first.data)
+        shared = {key: getattr(first, key) for key in ("epochs", "data", "units", "target")}
+        log_params(run_id, {"seeds": seeds, **shared})
+        dataset = read(first.data, first.units, first.target)
+        if dataset.understood:
+            say(dataset.understood)
         say(f"report: training {len(stages)} stages of {first.epochs} epochs on the splits of {seeds} seeds")
 
         began = time.process_time()

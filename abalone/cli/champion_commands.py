@@ -1,6 +1,8 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict`` and ``status``."""
+"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``status``, ``relocate``."""
 
 from __future__ import annotations
+
+import sys
 
 import click
 
@@ -15,6 +17,7 @@ from abalone.cli.options import (
     tasks_of,
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
+from abalone.settings import UNITS
 
 
 @command("promote", "--min-improvement 0.002 --dry-run")
@@ -29,6 +32,11 @@ from abalone.cli.output import decisions_object, print_object, reporting, say
 )
 @boolean_option("--dry-run", "Decide and report, but leave the registry unchanged.")
 @boolean_option("--force", "Promote even if the champion cannot be compared on the same rows.")
+@click.option(
+    "--split",
+    default="",
+    help="Fingerprint of the split whose runs are candidates  [default: the champion's, or that of most candidates]",
+)
 @json_option
 @run_options
 def promote(
@@ -37,6 +45,7 @@ def promote(
     min_improvement: float,
     dry_run: bool,
     force: bool,
+    split: str,
     json: bool,
     experiment_name: str | None,
     run_name: str | None,
@@ -54,6 +63,7 @@ def promote(
             min_improvement=min_improvement,
             dry_run=dry_run,
             force=force,
+            split=split,
             options=RunOptions(experiment_name, run_name),
         )
     if json:
@@ -72,22 +82,31 @@ def rollback(task: str, experiment_name: str | None, run_name: str | None, debug
 
 
 @command("predict", "--input rows.csv --output scored.csv")
+@click.option("--input", required=True, metavar="FILE", help="Table of the rows to score; - for stdin.")
+@click.option("--output", required=True, metavar="CSV", help="File to write: the rows with their scores; - for stdout.")
 @click.option(
-    "--input", required=True, metavar="CSV", help="Rows to score, in units of 200 mm and 200 g, as in the data file."
+    "--units",
+    type=click.Choice(UNITS),
+    default="file",
+    show_default=True,
+    help="Units of the measurements: mm/200 and g/200 as in the data file, or millimetres and grams.",
 )
-@click.option("--output", required=True, metavar="CSV", help="File to write: the same rows with their scores.")
 @json_option
 @debug_option
-def predict(input: str, output: str, json: bool, debug: bool) -> None:
-    """Score a CSV file of raw rows with both champions."""
-    from abalone.registry.scoring import score_csv
+def predict(input: str, output: str, units: str, json: bool, debug: bool) -> None:
+    """Score a table of raw rows with both champions."""
+    from abalone.registry.scoring import score_table
+    from abalone.registry.table_files import STDOUT
 
-    with reporting(json):
-        count = score_csv(input, output)
+    stdout = sys.stdout
+    to_stdout = output in STDOUT
+    if to_stdout and json:
+        raise click.UsageError("--json and --output - both need stdout; give a file as output")
+    with reporting(json or to_stdout):
+        scored = score_table(input, output, units, stdout=stdout)
+        say(f"{scored.rows} rows scored: {output}\n{scored.understood}")
     if json:
-        print_object({"rows": count, "input": input, "output": output})
-    else:
-        say(f"{count} rows scored: {output}")
+        print_object({"rows": scored.rows, "input": input, "output": output, "understood": scored.understood})
 
 
 @command("status", "--json")
@@ -104,3 +123,16 @@ def status(json: bool, experiment_name: str | None, debug: bool) -> None:
         print_object(found)
     else:
         say(status_text(found))
+
+
+@command("relocate", "--debug")
+@debug_option
+def relocate(debug: bool) -> None:
+    """Mend a tracking database that was moved or copied together with its folder mlruns.
+
+    MLflow records absolute paths. This makes the mlruns beside the SQLite database the place of every file that is
+    there: of experiments, runs, logged models and champions. It moves no file.
+    """
+    from abalone.tracking import relocation
+
+    say(relocation.relocate())

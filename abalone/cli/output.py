@@ -65,6 +65,7 @@ def decisions_object(decisions: Sequence[Any], dry_run: bool) -> dict[str, Any]:
         by_task[decision.task] = {
             "promotes": decision.promotes,
             "reason": decision.reason,
+            "split": decision.split,
             "version": decision.version,
             "champion_before": decision.champion,
             "best": decision.challenger,

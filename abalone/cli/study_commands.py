@@ -119,7 +119,7 @@ def check_task(task: str, base: str, task_of_base: str) -> None:
     show_default=True,
     help="Seeds per stage, counted from 0; each has its own split.",
 )
-@settings_options(("device", "data", "epochs"))
+@settings_options(("device", "data", "units", "target", "epochs"))
 @json_option
 @run_options
 def report(

@@ -34,7 +34,7 @@ class LoadedData:
     rings: np.ndarray
 
 
-def load_data(source: str, seed: int) -> LoadedData:
+def load_data(source: str, seed: int, units: str = "file", target: str = "auto") -> LoadedData:
     """Read a data file, split its rows and encode them.
 
     Parameters
@@ -43,6 +43,8 @@ def load_data(source: str, seed: int) -> LoadedData:
         ``uci`` for the shipped file, or a path.
     seed : int
         Seed of the split.
+    units, target : str
+        As for ``read``.
 
     Returns
     -------
@@ -51,9 +53,9 @@ def load_data(source: str, seed: int) -> LoadedData:
     Raises
     ------
     DataError
-        If the file cannot be used.
+        If the file cannot be used, or has too few rows to split.
     """
-    dataset = read(source)
+    dataset = read(source, units, target)
     return LoadedData(
         dataset=dataset,
         split=split(dataset, seed),

@@ -1,4 +1,4 @@
-"""Read a data file and check every field of it.
+"""Read a data file for training, and check every field of it.
 
 A file that cannot be used is refused with one message that names lines, columns, values and what was expected.
 """
@@ -6,24 +6,26 @@ A file that cannot be used is refused with one message that names lines, columns
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from abalone.data.labels import is_old
-from abalone.model.columns import MEASUREMENTS, OLD_FROM_RINGS, RAW_COLUMNS, SEXES
+from abalone.data.layout import FILE_COLUMNS, Layout, Lines
+from abalone.data.problems import Problem, Problems, check_batch, written
+from abalone.data.tables import Batch, batches, open_table
+from abalone.model.columns import DIVISORS, MOST_RINGS, YEARS_BEFORE_FIRST_RING
+from abalone.model.rows import BadRows, are_rings, parse_numbers, shown_value
 from abalone.settings import UserError
 
 SHIPPED_FILE = Path(__file__).parent / "abalone.data"
 SHIPPED_SHA256 = "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc78449f"
-FILE_COLUMNS = (*RAW_COLUMNS, "Rings")
-SHOWN_PROBLEMS = 5
-SHOWN_CHARACTERS = 40  # of an invalid value
-MIN_ROWS_PER_CLASS = 10  # gives each class a row in the smallest part of the split
-MAX_MEASUREMENT = float(np.finfo("float32").max)  # models take float32, where larger values are infinite
-MAX_RINGS = 1_000_000  # beyond any animal, yet its square is exact enough for a float32 loss
+LINES_AT_ONCE = 10_000
+TWO_WAYS = "say which with -P target=rings or -P target=age"
+EXPECTED_RINGS = f"an integer of at least 1 and at most {MOST_RINGS}"
+EXPECTED_AGE = "years of at least 2, whole or half (rings + 1.5)"
 
 
 class DataError(UserError):
@@ -37,29 +39,38 @@ class Dataset:
     Parameters
     ----------
     frame : DataFrame [n, 9]
-        ``Sex`` (I, F or M), seven measurements (float64, units of the file: mm/200 and g/200), ``Rings`` (int64).
+        ``Sex`` (I, F or M), seven measurements (float64, units of the UCI file: mm/200 and g/200), ``Rings`` (int64).
     name : str
         Name of the data set in MLflow.
     path : Path
         File that was read.
     sha256 : str
         SHA-256 of the file's bytes.
+    understood : str
+        How the file was read, in one line: its rows, its form, which column was taken for what; "" for the shipped
+        file.
     """
 
     frame: pd.DataFrame
     name: str
     path: Path
     sha256: str
+    understood: str = ""
 
 
-def read(source: str = "uci") -> Dataset:
+def read(source: str = "uci", units: str = "file", target: str = "auto") -> Dataset:
     """Read a data file and check every field of it.
 
     Parameters
     ----------
     source : str
-        ``uci`` for the shipped file, whose SHA-256 is checked, or a path to a file of the same form: no header, nine
-        columns separated by commas.
+        ``uci`` for the shipped file, whose SHA-256 is checked, or a path to a table in any form that ``tables`` knows.
+        Without names, it has nine columns in the order of the shipped file.
+    units : str, default "file"
+        ``file`` for mm/200 and g/200, ``mm_g`` for millimetres and grams, which are converted.
+    target : str, default "auto"
+        What the target column holds: ``rings``, ``age`` in years, or ``auto``: a column ``Rings`` holds rings, and
+        a column ``Age`` of half numbers (16.5) holds rings + 1.5.
 
     Returns
     -------
@@ -68,19 +79,29 @@ def read(source: str = "uci") -> Dataset:
     Raises
     ------
     DataError
-        If the file is missing or not text, or if a field is invalid.
+        If the file is missing or no table, or if a field is invalid.
     """
     is_shipped = source == "uci"
     path, content = _read_bytes(SHIPPED_FILE if is_shipped else Path(source))
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         if is_shipped and sha256 != SHIPPED_SHA256:
-            raise DataError(f"SHA-256 is {sha256}, expected {SHIPPED_SHA256}; restore the shipped file")
-        frame = _parse(_decode(content))
-    except DataError as error:
-        raise DataError(f"data file {path}: {error}") from None
-    name = "abalone" if is_shipped else path.stem
-    return Dataset(frame=frame, name=name, path=path, sha256=sha256)
+            raise BadRows(f"SHA-256 is {sha256}, expected {SHIPPED_SHA256}; restore the shipped file")
+        if is_shipped and target == "age":
+            raise BadRows("the shipped file holds rings; leave out -P target=age")
+        with open_table(io.BytesIO(content)) as (layout, lines):
+            column = _target_column(layout, target)
+            frame = _read_rows(layout, lines, units, column, target)
+    except BadRows as error:
+        raise DataError(f"data file {path}: {error.message}") from None
+    if is_shipped:
+        return Dataset(frame=frame, name="abalone", path=path, sha256=sha256)
+    understood = f"{path.name}: {len(frame)} rows; {layout.understood(column)}"
+    if _holds_age(column, target):
+        understood += f"; Rings computed from {column} in years"
+    if units != "file":
+        understood += f"; millimetres and grams, divided by {DIVISORS[units]:g}"
+    return Dataset(frame=frame, name=path.stem, path=path, sha256=sha256, understood=understood)
 
 
 def _read_bytes(path: Path) -> tuple[Path, bytes]:
@@ -94,80 +115,54 @@ def _read_bytes(path: Path) -> tuple[Path, bytes]:
         raise DataError(f"data file {str(path)!r}: not a path ({error}); give -P data=PATH or data=uci") from None
 
 
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"not text (byte {error.start} is not UTF-8); expected comma-separated text") from None
+def _target_column(layout: Layout, target: str) -> str:
+    """The column that holds the target: ``Rings`` or ``Age``."""
+    found = [name for name in ("Rings", "Age") if name in layout.columns]
+    if target == "age" and layout.has_names:
+        found = [name for name in found if name == "Age"]
+    if not found:
+        expected = "Age" if target == "age" else "Rings (or Age)"
+        raise BadRows(f"missing column {expected}; found {', '.join(layout.names)}")
+    return found[0]
 
 
-def _parse(text: str) -> pd.DataFrame:
-    """The rows of a file with a type per column; all problems together in one error."""
-    if not text.strip():
-        raise DataError(f"no rows; expected {len(FILE_COLUMNS)} columns a line: {', '.join(FILE_COLUMNS)}")
-    # Not splitlines(), which also breaks at form feeds and other characters that do not end a line of a CSV file.
-    lines = text.replace("\r\n", "\n").rstrip().split("\n")
-    rows = {}  # by line number
-    problems = []
-    for number, line in enumerate(lines, 1):
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == len(FILE_COLUMNS):
-            rows[number] = fields
-        else:
-            columns = _count(len(fields), "column")
-            problems.append((number, f"{columns}, expected {len(FILE_COLUMNS)}: {', '.join(FILE_COLUMNS)}"))
-    raw = pd.DataFrame(list(rows.values()), columns=FILE_COLUMNS, index=list(rows), dtype=object)
-    numbers, invalid_fields = _check_fields(raw)
-    problems += invalid_fields
-    if problems:
-        if lines[0].split(",")[0].strip().lower() == "sex":
-            raise DataError("line 1 is a header; expected data from the first line on, so remove it")
-        raise DataError(_describe(problems))
-    frame = numbers.astype({"Rings": "int64"})
-    frame.insert(0, "Sex", raw["Sex"])
-    _check_classes(frame["Rings"].to_numpy())
-    return frame.reset_index(drop=True)
+def _holds_age(column: str, target: str) -> bool:
+    return target == "age" or (target == "auto" and column == "Age")
 
 
-def _check_fields(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """The number columns as float64, and a (line, text) for each invalid field of any column."""
-    numbers = raw.drop(columns="Sex").apply(pd.to_numeric, errors="coerce").astype("float64")
-    valid = (numbers >= 0) & (numbers <= MAX_MEASUREMENT)  # false for NaN
-    valid["Rings"] = numbers["Rings"].between(1, MAX_RINGS) & (numbers["Rings"] % 1 == 0)
-    valid.insert(0, "Sex", raw["Sex"].isin(SEXES))
-    expected = dict.fromkeys(MEASUREMENTS, f"a number of at least 0 and at most {MAX_MEASUREMENT:.1e}")
-    expected["Sex"] = "M, F or I"
-    expected["Rings"] = f"an integer of at least 1 and at most {MAX_RINGS}"
-    problems = []
-    for row, column in np.argwhere(~valid.to_numpy()):
-        name = FILE_COLUMNS[column]
-        value = raw.iat[row, column][:SHOWN_CHARACTERS]
-        problems.append((int(raw.index[row]), f"{name} is {value!r}, expected {expected[name]}"))
-    return numbers, problems
+def _read_rows(layout: Layout, lines: Lines, units: str, column: str, target: str) -> pd.DataFrame:
+    """The rows of a table; all problems together in one error."""
+    problems = Problems()
+    frames = []
+    for batch in batches(layout, lines, LINES_AT_ONCE):
+        checked, found = check_batch(batch, layout, units)
+        checked["Rings"], bad_targets = _read_rings(batch, layout, column, target)
+        problems.add([*found, *bad_targets])
+        if not problems.count:
+            frames.append(checked.astype({"Rings": "int64"}))
+    if problems.count:
+        raise BadRows(problems.message())
+    return pd.concat(frames, ignore_index=True)[list(FILE_COLUMNS)]
 
 
-def _describe(problems: list[tuple[int, str]]) -> str:
-    """The number of problems and the first few of them, in the order of lines and columns."""
-    problems = sorted(problems, key=lambda problem: problem[0])
-    lines = [_count(len(problems), "problem")]
-    for number, text in problems[:SHOWN_PROBLEMS]:
-        lines.append(f"  line {number}: {text}")
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"  and {len(problems) - SHOWN_PROBLEMS} more")
-    return "\n".join(lines)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _check_classes(rings: np.ndarray) -> None:
-    """Refuse a file that cannot be split with both classes in every part."""
-    old = int(is_old(rings).sum())
-    counts = {
-        f"young (rings below {OLD_FROM_RINGS})": len(rings) - old,
-        f"old (rings {OLD_FROM_RINGS} or more)": old,
-    }
-    for name, count in counts.items():
-        if count < MIN_ROWS_PER_CLASS:
-            raise DataError(f"{count} {name} rows, expected at least {MIN_ROWS_PER_CLASS} to split; add rows")
+def _read_rings(batch: Batch, layout: Layout, column: str, target: str) -> tuple[np.ndarray, list[Problem]]:
+    """Rings [n], float64, from the column that holds them or the age, and a problem for each invalid field."""
+    values = parse_numbers(batch.frame[column])
+    rings = values
+    is_good = are_rings(rings)
+    expected = EXPECTED_RINGS
+    if _holds_age(column, target):
+        rings = np.ceil(values - YEARS_BEFORE_FIRST_RING)  # 16 completed years are 16.5, of 15 rings
+        is_good = are_rings(rings) & (np.floor(2 * values) == 2 * values)
+        expected = EXPECTED_AGE
+        is_whole = np.isfinite(values) & (np.floor(values) == values)
+        if target == "auto" and is_whole.any():
+            number = batch.frame.index[np.argmax(is_whole)]
+            value = written(batch, layout, number, column)
+            raise BadRows(f"line {number}: Age is {value}, which may be rings or completed years; {TWO_WAYS}")
+    found = []
+    for number in batch.frame.index[~is_good]:
+        value = shown_value(written(batch, layout, number, column))
+        wanted = "" if value == "missing" else f", expected {expected}"
+        found.append((number, f"{column} is {value}{wanted}"))
+    return rings, found

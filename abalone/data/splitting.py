@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from abalone.data.labels import is_old
-from abalone.data.reading import Dataset
+from abalone.data.reading import DataError, Dataset
+from abalone.model.columns import OLD_FROM_RINGS
+
+MIN_ROWS_PER_CLASS = 10  # gives each class a row in the smallest part of the split
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,30 @@ def split(dataset: Dataset, seed: int) -> Split:
     Returns
     -------
     Split
+
+    Raises
+    ------
+    DataError
+        If there are too few rows of a class to have both in every part.
     """
     from sklearn.model_selection import train_test_split
 
     old = is_old(dataset.frame["Rings"].to_numpy())
+    _check_classes(dataset, old)
     rest, test = train_test_split(np.arange(len(old)), test_size=0.5, random_state=seed, stratify=old)
     train, val = train_test_split(rest, test_size=0.2, random_state=seed, stratify=old[rest])
     digest = hashlib.sha256(dataset.sha256.encode())
     for rows in (train, val, test):
         digest.update(rows.astype("<i8").tobytes() + b"|")
     return Split(train=train, val=val, test=test, fingerprint=digest.hexdigest()[:12])
+
+
+def _check_classes(dataset: Dataset, old: np.ndarray) -> None:
+    counts = {
+        f"young (rings below {OLD_FROM_RINGS})": int((old == 0).sum()),
+        f"old (rings {OLD_FROM_RINGS} or more)": int(old.sum()),
+    }
+    for name, count in counts.items():
+        if count < MIN_ROWS_PER_CLASS:
+            expected = f"expected at least {MIN_ROWS_PER_CLASS} to split; add rows"
+            raise DataError(f"data file {dataset.path}: {count} {name} rows, {expected}")

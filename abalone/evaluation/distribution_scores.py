@@ -8,6 +8,39 @@ LARGEST_COUNT = 29  # in the distributions; more rings count as 29
 SMALLEST_PROBABILITY = 1e-12  # keeps the log score of a count that was ruled out finite
 
 
+def distribution_scores(probabilities: np.ndarray, rings: np.ndarray) -> dict[str, float]:
+    """Score a distribution of rings.
+
+    Parameters
+    ----------
+    probabilities : ndarray [n, 29]
+        P(rings = r) for r = 1 to 29; each row sums to 1.
+    rings : ndarray [n], int64
+        The truth, in rings.
+
+    Returns
+    -------
+    dict
+        ``crps`` (rings) and ``ring_log_score`` (nats).
+    """
+    return {"crps": crps(probabilities, rings), "ring_log_score": log_score(probabilities, rings)}
+
+
+def ring_frequencies(rings: np.ndarray) -> np.ndarray:
+    """Share of each number of rings among some animals: the baseline that a predicted distribution must beat.
+
+    Parameters
+    ----------
+    rings : ndarray [m], int64
+
+    Returns
+    -------
+    ndarray [29]
+    """
+    counts = np.bincount(np.minimum(rings, LARGEST_COUNT), minlength=LARGEST_COUNT + 1)[1:]
+    return counts / counts.sum()
+
+
 def crps(probabilities: np.ndarray, rings: np.ndarray) -> float:
     """Continuous ranked probability score: the absolute error, generalised to distributions.
 

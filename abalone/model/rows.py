@@ -1,11 +1,13 @@
-"""What a valid row is: find the columns of a table and check every field of them.
+"""What a valid row is: find the columns of a table by their names, and check every field of them.
 
-MLflow enforces a logged model's signature before rows get here and words its own refusals, of a missing column for
-example. ``check`` relies on none of that and accepts more than a signature does, such as numbers as text.
+This is the one definition, for training, for scoring and for a served model. MLflow enforces a logged model's signature
+before rows get here and words its own refusals, of a missing column for example. ``check`` relies on none of that and
+accepts more than a signature does, such as other spellings of a name and numbers as text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -15,13 +17,25 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from .columns import LIMITS, MEASUREMENTS, RAW_COLUMNS, SEXES
-from .features import rename_guide_spelling
+from .columns import (
+    ALIASES,
+    DIVISORS,
+    KNOWN_LENGTHS,
+    LIMITS,
+    MEASUREMENTS,
+    MOST_RINGS,
+    RAW_COLUMNS,
+    SEX_SPELLINGS,
+    SEXES,
+    simplify,
+)
 
 SHOWN_PROBLEMS = 5
 SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 50
+MISSING = ("", "nan", "na", "n/a", "null", "none", "?")
 MEASUREMENT_INDEX = pd.Index(MEASUREMENTS)  # built once, which matters for single rows
+UPPER_LIMITS = np.array([LIMITS[name] for name in MEASUREMENTS])
 
 
 class BadRows(MlflowException):
@@ -37,68 +51,225 @@ def check(rows: Any) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame [n, at least 8], or what ``pandas.DataFrame`` accepts
-        ``Sex`` and the seven measurements, in any order and among other columns. The guide's spelling
-        ``Shell weights`` is accepted for ``Shell weight``, and numbers may be text.
+        ``Sex`` and the seven measurements in the units of the UCI file, in any order and among other columns, under any
+        name that ``find_columns`` knows. Numbers may be text.
 
     Returns
     -------
     DataFrame [n, 8]
-        ``columns.RAW_COLUMNS``, the measurements as float64.
+        ``columns.RAW_COLUMNS``: ``Sex`` as M, F or I, the measurements as float64.
 
     Raises
     ------
     BadRows
-        If a column is missing, or a field is missing, not a number or out of range. The message shows the first five
-        fields and counts the others.
+        If there is no row, a column is missing, or a field is missing, not a number or out of range. The message shows
+        the first five fields and counts the others.
     """
     frame = _select_columns(rows)
-    numbers = np.column_stack([_numbers(frame[name]) for name in MEASUREMENTS])  # [n, 7]
-    limits = [LIMITS[name] for name in MEASUREMENTS]
-    in_range = (numbers >= 0) & (numbers <= limits)  # False for NaN
-    is_good = np.column_stack([_is_sex(frame["Sex"]), in_range])  # [n, 8]
+    if not len(frame):
+        raise BadRows("no rows; expected at least one")
+    checked, is_good = examine(frame)
     if not is_good.all():
-        raise BadRows(_describe_problems(frame, np.argwhere(~is_good)))
-    checked = pd.DataFrame(numbers, columns=MEASUREMENT_INDEX, index=frame.index)
-    checked.insert(0, "Sex", frame["Sex"])
+        raise BadRows(_describe_problems(frame, np.argwhere(~is_good)) + unit_hint(checked))
     return checked
 
 
-def _select_columns(rows: Any) -> pd.DataFrame:
-    """[n, 8]; columns of other names are left out."""
-    try:
-        frame = rename_guide_spelling(pd.DataFrame(rows))
-        names = [str(name) for name in frame.columns]
-        missing = [name for name in RAW_COLUMNS if name not in frame.columns]
-    except (TypeError, ValueError) as error:
-        raise BadRows(f"not a table ({error}); expected columns {', '.join(RAW_COLUMNS)}") from None
-    if list(frame.columns) == list(RAW_COLUMNS):  # as MLflow passes them; selecting would cost more than scoring a row
-        return frame
+def examine(frame: pd.DataFrame, units: str = "file") -> tuple[pd.DataFrame, np.ndarray]:
+    """Check every field of a table of the raw columns.
+
+    Parameters
+    ----------
+    frame : DataFrame [n, 8]
+        The columns of ``columns.RAW_COLUMNS``, in that order.
+    units : str, default "file"
+        Units of the measurements: a key of ``columns.DIVISORS``.
+
+    Returns
+    -------
+    checked : DataFrame [n, 8]
+        ``Sex`` as M, F or I, or as it was if it is unknown. The measurements as float64 in mm / 200 and g / 200, NaN
+        for what is not a number.
+    is_good : ndarray [n, 8], bool
+        Which fields are valid.
+    """
+    numbers = np.column_stack([parse_numbers(frame[name]) for name in MEASUREMENTS])  # [n, 7]
+    if units != "file":
+        numbers /= DIVISORS[units]
+    in_range = (numbers >= 0) & (numbers <= UPPER_LIMITS)  # False for NaN
+    sexes, is_known = _parse_sexes(frame["Sex"])
+    checked = pd.DataFrame(numbers, columns=MEASUREMENT_INDEX, index=frame.index)
+    checked.insert(0, "Sex", sexes)
+    return checked, np.column_stack([is_known, in_range])
+
+
+def find_columns(names: Sequence[Any], wanted: Sequence[str] = RAW_COLUMNS) -> dict[str, int]:
+    """Find columns by name. Case, blanks, ``_``, ``.``, ``-`` and quotes do not matter, and aliases are known.
+
+    Parameters
+    ----------
+    names : sequence
+        Names of all columns of a table.
+    wanted : sequence of str, default RAW_COLUMNS
+        Names to look for.
+
+    Returns
+    -------
+    dict
+        Position of each column that was found, by its name in ``wanted``. Where several columns qualify, the exact name
+        is preferred to another spelling of it, and that to an alias.
+
+    Raises
+    ------
+    BadRows
+        If two columns qualify equally.
+    """
+    simplified = [simplify(name) for name in names]
+    found = {}
+    for column in wanted:
+        accepted = [
+            [i for i, name in enumerate(names) if str(name) == column],
+            [i for i, name in enumerate(simplified) if name == simplify(column)],
+            [i for i, name in enumerate(simplified) if name in ALIASES.get(column, ())],
+        ]
+        positions = next((positions for positions in accepted if positions), [])
+        if len(positions) > 1:
+            spellings = ", ".join(repr(str(names[position])) for position in positions)
+            raise BadRows(f"column {column} appears more than once ({spellings}); rename or remove one")
+        if positions:
+            found[column] = positions[0]
+    return found
+
+
+def require_columns(names: Sequence[Any]) -> dict[str, int]:
+    """Find the eight raw columns as ``find_columns`` does.
+
+    Raises
+    ------
+    BadRows
+        If one is missing, or two columns qualify equally.
+    """
+    found = find_columns(names)
+    missing = [name for name in RAW_COLUMNS if name not in found]
     if missing:
-        found = ", ".join(names[:SHOWN_COLUMNS]) or "none"
-        raise BadRows(f"missing column {', '.join(missing)}; found {found}")
-    repeated = [name for name in RAW_COLUMNS if names.count(name) > 1]
-    if repeated:
-        raise BadRows(f"column {', '.join(repeated)} appears more than once")
-    return frame[list(RAW_COLUMNS)]
+        shown = ", ".join(str(name) for name in names[:SHOWN_COLUMNS]) or "none"
+        raise BadRows(f"missing column {', '.join(missing)}; found {shown}")
+    return found
 
 
-def _is_sex(column: pd.Series) -> np.ndarray:
-    """Bool [n]."""
-    try:
-        return column.isin(SEXES).to_numpy()
-    except TypeError:  # a value without a hash, such as a list
-        return np.array([isinstance(value, str) and value in SEXES for value in column])
+def are_rings(numbers: np.ndarray) -> np.ndarray:
+    """Whether each of some numbers [n] is a valid number of rings; bool [n]."""
+    return (numbers >= 1) & (numbers <= MOST_RINGS) & (np.floor(numbers) == numbers)
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
+def unit_hint(checked: pd.DataFrame, units: str = "file") -> str:
+    """What to say about the unit of a table, if the lengths show that it is not the one expected.
+
+    Parameters
+    ----------
+    checked : DataFrame [n, at least 7]
+        As ``examine`` returns it.
+    units : str, default "file"
+        As for ``examine``.
+
+    Returns
+    -------
+    str
+        To be appended to the message of a refusal; "" if the lengths are plausible or implausible in both units.
+    """
+    lengths = checked["Length"].to_numpy() * DIVISORS[units]  # as they were given
+    shortest, longest = KNOWN_LENGTHS
+    median = np.median(lengths[np.isfinite(lengths)]) if np.isfinite(lengths).any() else 0.0
+    if units == "file" and shortest <= median / DIVISORS["mm_g"] <= longest:
+        return (
+            "; these look like millimetres and grams: give -P units=mm_g, "
+            "or divide by 200 where the units of the UCI file (mm / 200, g / 200) are expected"
+        )
+    if units == "mm_g" and shortest <= median <= longest:
+        return "; these look like the units of the UCI file (mm / 200, g / 200): leave out -P units=mm_g"
+    return ""
+
+
+def parse_numbers(column: pd.Series) -> np.ndarray:
     """Float64 [n], NaN for anything that is neither a number nor the text of one."""
     if column.dtype.kind in "iuf":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.array([_parse_number(value) for value in column], dtype=np.float64)
 
 
+def describe_field(name: str, value: Any, units: str = "file") -> str:
+    """Say what is wrong with a field of a raw column, and what was expected.
+
+    Parameters
+    ----------
+    name : str
+        Name of the column.
+    value : Any
+        The field.
+    units : str, default "file"
+        As for ``examine``.
+    """
+    text = shown_value(value)
+    if text == "missing":
+        return f"{name} is missing"
+    if name == "Sex":
+        reason = "; there is no one code of numbers" if np.isfinite(_parse_number(value)) else ""
+        return f"Sex is {text}, expected M, F or I{reason}"
+    limit = LIMITS[name] * DIVISORS[units]
+    return f"{name} is {text}, expected a number from 0 to {limit:g} (ten times the largest known)"
+
+
+def shown_value(value: Any) -> str:
+    """A field as a message shows it, cut if it is long; "missing" for none."""
+    value = _unwrap(value)
+    try:
+        text = str(value)
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
+        text = "too long to show"
+    if value is None or value is pd.NA or value is pd.NaT or text.strip().lower() in MISSING:
+        return "missing"
+    text = text[:SHOWN_CHARACTERS]
+    return repr(text) if isinstance(value, str) else text
+
+
+def _select_columns(rows: Any) -> pd.DataFrame:
+    """[n, 8]; columns of other names are left out."""
+    try:
+        frame = pd.DataFrame(rows)
+    except (TypeError, ValueError) as error:
+        raise BadRows(f"not a table ({error}); expected columns {', '.join(RAW_COLUMNS)}") from None
+    names = list(frame.columns)
+    if names == list(RAW_COLUMNS):  # as MLflow passes them; selecting would cost more than scoring a row
+        return frame
+    found = require_columns(names)
+    return frame.iloc[:, [found[name] for name in RAW_COLUMNS]].set_axis(list(RAW_COLUMNS), axis=1)
+
+
+def _parse_sexes(column: pd.Series) -> tuple[pd.Series, np.ndarray]:
+    """The column with every known spelling as M, F or I, and which of its fields are known, bool [n]."""
+    try:
+        is_known = column.isin(SEXES).to_numpy()
+    except TypeError:  # a value without a hash, such as a list
+        is_known = np.zeros(len(column), dtype=bool)
+    if is_known.all():
+        return column, is_known
+    letters = np.array([_parse_sex(value) for value in column], dtype=object)
+    is_known = np.isin(letters.astype(str), SEXES)
+    return pd.Series(np.where(is_known, letters, column.astype(object)), index=column.index), is_known
+
+
+def _parse_sex(value: Any) -> str:
+    """M, F or I; "" for anything else."""
+    value = _unwrap(value)
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if not isinstance(value, str):
+        return ""
+    return SEX_SPELLINGS.get(value.strip(" \t'\"").lower(), "")
+
+
 def _parse_number(value: Any) -> float:
     """Convert like ``float``, but to NaN for booleans, bytes, ``1_000``, digits of other scripts and other objects."""
+    value = _unwrap(value)
     if isinstance(value, str):
         if not value.isascii() or "_" in value:
             return np.nan
@@ -110,28 +281,20 @@ def _parse_number(value: Any) -> float:
         return np.nan
 
 
+def _unwrap(value: Any) -> Any:
+    """The only element of an array without dimensions, which is how some clients send a scalar."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.item()
+    return value
+
+
 def _describe_problems(frame: pd.DataFrame, places: np.ndarray) -> str:
     """Describe the fields at ``places`` [problems, 2], each a row and a column number of ``frame`` [n, 8]."""
     row_name = frame.index.name or "row"
     shown = []
     for row, column in places[:SHOWN_PROBLEMS]:
-        problem = _describe_field(RAW_COLUMNS[column], frame.iat[row, column])
+        problem = describe_field(RAW_COLUMNS[column], frame.iat[row, column])
         shown.append(f"{row_name} {frame.index[row]}: {problem}")
     if len(places) > SHOWN_PROBLEMS:
         shown.append(f"and {len(places) - SHOWN_PROBLEMS} more")
     return "; ".join(shown)
-
-
-def _describe_field(name: str, value: Any) -> str:
-    try:
-        text = str(value)
-    except ValueError:  # Python refuses to write integers of more than 4,300 digits
-        text = "too long to show"
-    if value is None or value is pd.NA or value is pd.NaT or text.strip() in ("", "nan"):
-        return f"{name} is missing"
-    text = text[:SHOWN_CHARACTERS]
-    if isinstance(value, str):
-        text = repr(text)
-    if name == "Sex":
-        return f"Sex is {text}, expected M, F or I"
-    return f"{name} is {text}, expected a number from 0 to {LIMITS[name]} (ten times the largest known)"

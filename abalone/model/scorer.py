@@ -14,19 +14,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
-from .columns import CLASS_LABELS, DISTRIBUTION_OUTPUTS, YEARS_BEFORE_FIRST_RING
-from .distribution import mean_rings, median_rings, ring_interval
+from .columns import (
+    CLASS_LABELS,
+    DISTRIBUTION_OUTPUTS,
+    INTERVAL_OUTPUTS,
+    MEDIAN_OUTPUT,
+    OUTSIDE,
+    PARAMS,
+    YEARS_BEFORE_FIRST_RING,
+)
+from .distribution import INTERVAL_SHARE, mean_rings, median_rings, ring_interval, ring_shares
 from .features import encode
 from .networks import RingRegressor, build
 from .rows import check
+from .training_range import TrainingRange
 
 WEIGHTS = "weights.pt"
+ODDS_RATIO = INTERVAL_SHARE / (1 - INTERVAL_SHARE) * (1 - PARAMS["interval"]) / PARAMS["interval"]
 SCORED_AT_ONCE = 8192  # rows; keeps the hidden layers in the CPU cache
 
 
-def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
+def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any], fitted: pd.DataFrame) -> None:
     """Write the file from which a ``Scorer`` is built.
 
     Parameters
@@ -37,8 +49,16 @@ def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> Non
         Network whose weights are saved.
     config : mapping
         Configuration from which ``networks.build`` builds the same network.
+    fitted : DataFrame [m, at least 8]
+        The rows that the network was fitted on.
     """
-    torch.save({"config": dict(config), "state": model.state_dict()}, path)
+    training = TrainingRange.of(fitted)
+    saved = {
+        "config": dict(config),
+        "state": model.state_dict(),
+        "training": {"quantiles": training.quantiles, "digests": training.digests},
+    }
+    torch.save(saved, path)
 
 
 class Scorer:
@@ -56,6 +76,11 @@ class Scorer:
         self.model = build(saved["config"])
         self.model.load_state_dict(saved["state"])
         self.model.eval()
+        self.training = TrainingRange(**saved["training"])
+
+    def get_raw_model(self) -> Scorer:
+        """Return this object; MLflow's ``PyFuncModel.get_raw_model`` asks for it."""
+        return self
 
     def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Score raw rows.
@@ -65,27 +90,33 @@ class Scorer:
         rows : DataFrame [n, at least 8]
             As ``check`` takes them: ``Sex`` as text and the measurements in mm / 200 and g / 200.
         params : mapping, optional
-            Passed by MLflow; there are none.
+            Of a regressor that predicts the distribution of rings: ``interval``, the share of the animals that
+            ``rings_low`` and ``rings_high`` are to hold (default 0.8), and ``distribution``, whether to add
+            ``p_rings_1`` to ``p_rings_29`` (default false). Other models ignore them.
 
         Returns
         -------
-        DataFrame [n, 2] or [n, 5]
+        DataFrame [n, 3] or [n, 6]
             With the index of ``rows``: ``label`` and ``probability_old``, or ``rings`` and ``age_years``. A ring
-            ensemble adds ``rings_median``, ``rings_low`` and ``rings_high``.
+            ensemble adds ``rings_median``, ``rings_low`` and ``rings_high``. The last column is
+            ``outside_training_range``, see ``TrainingRange.outside``.
 
         Raises
         ------
         BadRows
             If ``check`` finds a problem.
+        MlflowException
+            If ``interval`` is not between 0 and 1.
         """
         checked = check(rows)
         x: Tensor = encode(checked)  # [n, 10]
         if self.task == "classification":
             columns = _classes(_run(self.model, x))
         elif isinstance(self.model, RingRegressor):
-            columns = _rings_of_distribution(_run(self.model.distribution, x))
+            columns = _rings_of_distribution(_run(self.model.distribution, x), {**PARAMS, **(params or {})})
         else:
             columns = _rings(_run(self.model, x)[:, 0])
+        columns[OUTSIDE] = self.training.outside(x)
         return pd.DataFrame(columns, index=checked.index)
 
 
@@ -108,14 +139,27 @@ def _rings(rings: Tensor) -> dict[str, np.ndarray]:
     return {"rings": rings.numpy(), "age_years": rings.numpy() + YEARS_BEFORE_FIRST_RING}
 
 
-def _rings_of_distribution(probabilities: Tensor) -> dict[str, np.ndarray]:
+def _rings_of_distribution(probabilities: Tensor, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Columns [n] from P(rings >= t) [n, 28]."""
     columns = _rings(mean_rings(probabilities))
-    low, high = ring_interval(probabilities)
-    counts = (median_rings(probabilities), low, high)
-    for name, values in zip(DISTRIBUTION_OUTPUTS, counts):
-        columns[name] = values.double().numpy()
+    columns[MEDIAN_OUTPUT] = median_rings(probabilities).double().numpy()
+    for name, end in zip(INTERVAL_OUTPUTS, ring_interval(probabilities, _share_inside(params["interval"]))):
+        columns[name] = end.double().numpy()
+    if params["distribution"]:
+        columns |= zip(DISTRIBUTION_OUTPUTS, ring_shares(probabilities).numpy().T)
     return columns
+
+
+def _share_inside(interval: float) -> float:
+    """Share of the distribution inside an interval that is to hold a share of the animals."""
+    if not 0 < interval < 1:
+        raise MlflowException(
+            f"interval is {interval}, expected a share above 0 and below 1, such as 0.9",
+            error_code=INVALID_PARAMETER_VALUE,
+        )
+    # A shift of the log-odds, which is right for the default interval and vanishes towards 0 and 1.
+    odds = interval / (1 - interval) * ODDS_RATIO
+    return odds / (1 + odds)
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Scorer:

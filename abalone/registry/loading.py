@@ -15,7 +15,7 @@ import atexit
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -24,6 +24,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -31,6 +32,8 @@ from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
 from abalone.model.rows import BadRows
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
+from abalone.tracking.database import settle_store
+from abalone.tracking.relocation import missing_folder
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
 LONGEST_REASON = 200  # characters
@@ -138,6 +141,7 @@ def load_champion(task: str) -> LoadedModel:
     UnreachableModel, UnusableModel
         As for ``load_model``.
     """
+    settle_store()
     name = REGISTERED_MODELS[task]
     registry = mlflow.get_registry_uri()
     try:
@@ -190,10 +194,21 @@ def _fetch(uri: str) -> Path:
     try:
         mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
     except Exception as error:  # each kind of store has errors of its own
-        raise UnreachableModel(uri, describe(error)) from error
+        raise UnreachableModel(uri, missing_folder(_address(uri)) or describe(error)) from error
     if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
-        raise UnreachableModel(uri, "there is no file MLmodel")
+        raise UnreachableModel(uri, missing_folder(_address(uri)) or "there is no file MLmodel")
     return folder
+
+
+def _address(uri: str) -> str:
+    """Where the store says that the files of a model are; "" if it does not know the model."""
+    client = MlflowClient()
+    parts = uri.removeprefix("models:/").split("/")
+    with suppress(MlflowException):
+        if len(parts) == 1:
+            return client.get_logged_model(parts[0]).artifact_location
+        return client.get_model_version_download_uri(*parts)
+    return ""
 
 
 def _own_package(folder: Path) -> str:

@@ -11,6 +11,7 @@ from abalone.model.columns import (
     CLASS_LABELS,
     LIMITS,
     OLD_FROM_RINGS,
+    OUTSIDE,
     RING_ENSEMBLE,
     YEARS_BEFORE_FIRST_RING,
     outputs,
@@ -37,6 +38,7 @@ OUTPUT_MEANINGS = {
     "rings_median": "the median, a whole number, best for a small absolute error (from runs of `rings` only)",
     "rings_low": "lower end of an interval that holds the rings of 80 % of the animals (from runs of `rings` only)",
     "rings_high": "upper end of that interval (from runs of `rings` only)",
+    OUTSIDE: "measurements beyond those of the rows that it was fitted on, by name, separated by commas; else empty",
 }
 PURPOSES = {
     "classification": f"Tells old abalone ({OLD_FROM_RINGS} rings or more) from young by sex, size and weights.",
@@ -84,8 +86,8 @@ curl http://127.0.0.1:5001/invocations -H "Content-Type: text/csv" --data-binary
 
 **Limits**: learned from 4,177 blacklip abalone (*Haliotis rubra*) of Tasmania, measured before 1995; not for other \
 species, waters or units. Rings are a proxy for age, not the age itself. {by_age} Beyond the sizes in the data a \
-prediction is a guess. The PyTorch flavor is a pickle: load it only from a registry that you trust; the \
-python_function flavor unpickles nothing.
+prediction is a guess: `outside_training_range` says so. The PyTorch flavor is a pickle: load it only from a registry \
+that you trust; the python_function flavor unpickles nothing.
 """
 
 

@@ -12,7 +12,7 @@ from abalone.tracking.runs import find_stage
 
 # Stages that a stage is compared with, where it is not the one before: `dropout` also with no remedy at all.
 COMPARED = {"classify": (), "dropout": ("regularize", "encode"), "regress": ()}
-NEVER_COMPARED = {"data", "device"}  # the fingerprint of the split stands for the data
+NEVER_COMPARED = {"data", "units", "target", "device"}  # the fingerprint of the split stands for the data
 
 
 @dataclass(frozen=True)

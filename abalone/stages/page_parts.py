@@ -23,6 +23,8 @@ METRIC_MEANINGS = {
     "rmse": "root of the mean squared error, in rings",
     "mae": "mean absolute error, in rings",
     "r2": "share of the variance of rings that is explained",
+    "crps": "continuous ranked probability score: the absolute error, generalised to the distribution of rings",
+    "ring_log_score": "minus the logarithm of the probability of the true number of rings",
 }
 FIGURES = {
     "classification": {
@@ -68,6 +70,12 @@ def score_table(columns: Mapping[str, tuple[Mapping[str, float], str]], names: S
         scores = [format_score(metrics.get(f"{prefix}{name}")) for metrics, prefix in columns.values()]
         rows.append((METRICS[name].label, *scores, METRIC_MEANINGS[name]))
     return markdown_table(("score", *columns, "what it is"), rows)
+
+
+def data_part(understood: str) -> str:
+    """How the data file was read; "" if that is not known."""
+    as_code = understood.replace("`", "'")
+    return f"Data: `{as_code}`" if understood else ""
 
 
 def links_to_figures(task: str, experiment_id: str, run_id: str) -> list[str]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData
+from abalone.data.origin import origin
 from abalone.evaluation.figures import confusion_matrix, predicted_actual, residuals, roc_curve
 from abalone.evaluation.overfitting import OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import baseline, scores
@@ -106,6 +107,8 @@ class Training:
         One value per epoch.
     predicted : mapping of part to mapping of column to ndarray
         Predictions for the validation and test rows, by the name of their column in the tables.
+    fitted : ndarray, int64
+        Numbers of the rows that the logged models were fitted on.
     epochs : mapping
         ``best_epoch`` and ``reported_epoch``.
     models : mapping of task to TrainedModel
@@ -116,6 +119,7 @@ class Training:
     data: LoadedData
     curves: Mapping[str, Sequence[float]]
     predicted: Mapping[str, Mapping[str, np.ndarray]]
+    fitted: np.ndarray
     epochs: Mapping[str, float]
     models: Mapping[str, TrainedModel]
 
@@ -174,10 +178,10 @@ def log_models(training: Training) -> dict[str, str]:
     dict of task to str
         Ids of the logged models.
     """
-    example = training.data.dataset.frame.iloc[training.data.split.train[:3]]
+    fitted = training.data.dataset.frame.iloc[training.fitted]
     ids = {}
     for task, model in training.models.items():
-        ids[task] = log_model(model.module, model.config, example, model.params, model.name)
+        ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
     return ids
 
 
@@ -205,7 +209,7 @@ def record_training(
         tables[f"predictions/{part}.json"] = prediction_table(data.dataset.frame, rows, training.predicted[part])
     texts = {"settings.toml": to_toml(training.settings), "command.txt": repeat_command(training.stage, params)}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
-    log_dataset(run_id, data.dataset, data.split.parts())
+    log_dataset(run_id, data.dataset, data.split.parts(), origin(data.dataset))
     tags |= {DESCRIPTION_TAG: page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
     tags |= environment_tags()
     final = _final_scores(training, model_ids)

@@ -21,6 +21,7 @@ from torch import Tensor
 from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData, load_data
 from abalone.evaluation.calibration import calibration_error, coverage, reliability
+from abalone.evaluation.distribution_scores import distribution_scores, ring_frequencies
 from abalone.evaluation.explanations import partial_dependence, permutation_importance
 from abalone.evaluation.figures import importance_bars, loss_curves, partial_dependence_curves, reliability_diagram
 from abalone.evaluation.scores import scores
@@ -49,7 +50,7 @@ from abalone.stages.recorder import (
 from abalone.stages.rings_page import RingsFacts, few_rows_text, rings_page
 from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.training.progress import training_progress
-from abalone.training.ring_ensemble import answers, fit_rings
+from abalone.training.ring_ensemble import answers, count_probabilities, fit_rings
 from abalone.training.ring_schedule import with_schedule
 
 STAGE = "rings"
@@ -76,7 +77,9 @@ def run_rings(
     began = time.perf_counter()
     both_tasks = ", ".join(TASKS)
     with training_run(STAGE, STAGE, both_tasks, RINGS, options) as run_id:
-        data = load_data(settings.data, settings.seed)
+        data = load_data(settings.data, settings.seed, settings.units, settings.target)
+        if say and data.dataset.understood:
+            say(data.dataset.understood)
         split = data.split
         scheduled = with_schedule(settings, len(split.train))
         with training_progress(STAGE, scheduled.epochs, len(split.train), say) as after_epoch:
@@ -90,10 +93,18 @@ def run_rings(
                 logged, _ = fit_rings(settings, data.x, data.rings, fitted, after_epoch=after_epoch)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
+        shares = {
+            "val": count_probabilities(validated, data.x[split.val]),
+            "test": count_probabilities(logged, data.x[split.test]),
+        }
+
         models = {}
         for task in TASKS:
             metrics = _final_metrics(task, "val", data, predicted["val"], split.train)
             metrics |= _final_metrics(task, "test", data, predicted["test"], fitted)
+            if task == "regression":
+                metrics |= _distribution_metrics("val", data, shares["val"], split.train)
+                metrics |= _distribution_metrics("test", data, shares["test"], fitted)
             models[task] = _trained_model(task, logged, settings, metrics)
         training = Training(
             stage=STAGE,
@@ -101,6 +112,7 @@ def run_rings(
             data=data,
             curves=curves,
             predicted=predicted,
+            fitted=fitted,
             epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": scheduled.epochs},
             models=models,
         )
@@ -121,6 +133,7 @@ def run_rings(
             experiment_id=experiment_id_of(run_id),
             run_id=run_id,
             model_ids=model_ids,
+            understood=data.dataset.understood,
             compared=_find_guide_runs(run_id, settings, split.fingerprint),
         )
         record_training(run_id, training, model_ids, figures, rings_page(facts))
@@ -153,6 +166,16 @@ def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, f
         metrics[f"{part}/ece"] = calibration_error(is_old(rings), predicted["probability_old"])
     else:
         metrics[f"{part}/coverage80"] = coverage(rings, predicted["rings_low"], predicted["rings_high"])
+    return metrics
+
+
+def _distribution_metrics(part: str, data: LoadedData, shares: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
+    """CRPS and log score of P(rings = r) [n, 29], and of the frequencies of the fitted rows as their baseline."""
+    rings = data.rings[data.split.scored()[part]]
+    frequencies = np.broadcast_to(ring_frequencies(data.rings[fitted]), shares.shape)
+    metrics = {f"{part}/{name}": value for name, value in distribution_scores(shares, rings).items()}
+    for name, value in distribution_scores(frequencies, rings).items():
+        metrics[f"baseline/{part}_{name}"] = value
     return metrics
 
 

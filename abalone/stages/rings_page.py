@@ -11,6 +11,7 @@ from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.page_parts import (
     PAGE_METRICS,
     compare_accuracy,
+    data_part,
     links_to_figures,
     links_to_views,
     loading_part,
@@ -20,6 +21,7 @@ from abalone.tracking.addresses import link, run_path
 from abalone.tracking.markdown import format_score
 from abalone.training.ring_schedule import COMPARED_FROM_ROWS
 
+DISTRIBUTION_METRICS = ("crps", "ring_log_score")
 QUESTION = "What do all ten features, and a prediction of the whole distribution of rings, add to the guide's networks?"
 
 
@@ -43,6 +45,8 @@ class RingsFacts:
         The logged models.
     compared : sequence of EarlierRun
         Runs of the guide's stages to compare with.
+    understood : str
+        How the data file was read.
     """
 
     settings: RingsSettings
@@ -54,6 +58,7 @@ class RingsFacts:
     run_id: str
     model_ids: Mapping[str, str]
     compared: Sequence[EarlierRun] = ()
+    understood: str = ""
 
 
 def rings_page(facts: RingsFacts) -> str:
@@ -64,6 +69,7 @@ def rings_page(facts: RingsFacts) -> str:
         _scores(facts.metrics),
         _fits(facts),
         reliability_text(facts.metrics),
+        data_part(facts.understood),
         _what_to_look_at(facts),
         "**Next**: `tune` searches for better settings of the guide's networks; `promote` makes the best run champion.",
         loading_part(facts.experiment_id, facts.model_ids),
@@ -107,7 +113,7 @@ def _scores(metrics: Mapping[str, float]) -> str:
         columns[title] = (metrics, f"{part}/")
         columns[f"baseline, {title}"] = (metrics, f"baseline/{part}_")
     names = [name for task in TASKS for name in PAGE_METRICS[task]]
-    return score_table(columns, names)
+    return score_table(columns, [*names, *DISTRIBUTION_METRICS])
 
 
 def _fits(facts: RingsFacts) -> str:

@@ -56,7 +56,9 @@ def run_stage(
     name = f"{stage} {base}" if base else stage
     task = settings.task
     with training_run(name, stage, task, STAGES.get(stage, TUNED), options) as run_id:
-        data = load_data(settings.data, settings.seed)
+        data = load_data(settings.data, settings.seed, settings.units, settings.target)
+        if say and data.dataset.understood:
+            say(data.dataset.understood)
         with training_progress(name, settings.epochs, len(data.split.train), say) as after_epoch:
             model, history = fit(settings, data.x, data.rings, data.split, after_epoch)
 
@@ -80,6 +82,7 @@ def run_stage(
             data=data,
             curves=history.metrics,
             predicted=predicted,
+            fitted=data.split.train,
             epochs={"best_epoch": history.best_epoch, "reported_epoch": history.reported_epoch},
             models={task: trained},
         )
@@ -95,6 +98,7 @@ def run_stage(
             experiment_id=experiment_id_of(run_id),
             run_id=run_id,
             model_id=model_ids[task],
+            understood=data.dataset.understood,
             compared=find_compared(run_id, stage, base, settings, data.split.fingerprint),
             seeds=_seeds_sentence(run_id, stage, settings, data),
         )
@@ -120,7 +124,8 @@ def _seeds_sentence(run_id: str, stage: str, settings: StageSettings, data: Load
     """What the newest report says about a stage; "" for settings that are not those of the report."""
     if stage not in STAGES:
         return ""
-    reported = load_settings(stage, {"epochs": settings.epochs, "data": settings.data, "device": settings.device})
+    shared = {key: getattr(settings, key) for key in ("epochs", "data", "units", "target", "device")}
+    reported = load_settings(stage, shared)
     if replace(settings, seed=reported.seed) != reported:
         return ""
     found = find_seed_findings(run_id, data.dataset.sha256[:12], settings.epochs)

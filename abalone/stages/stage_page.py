@@ -14,6 +14,7 @@ from abalone.stages.page_parts import (
     METRIC_MEANINGS,
     PAGE_METRICS,
     compare_accuracy,
+    data_part,
     links_to_figures,
     links_to_views,
     loading_part,
@@ -46,6 +47,8 @@ class StageFacts:
         Runs to compare with, the stage before first.
     seeds : str
         What many seeds say; "" if that is not known.
+    understood : str
+        How the data file was read.
     """
 
     stage: str
@@ -57,6 +60,7 @@ class StageFacts:
     model_id: str
     compared: Sequence[EarlierRun] = ()
     seeds: str = ""
+    understood: str = ""
 
     @property
     def before(self) -> EarlierRun | None:
@@ -75,11 +79,12 @@ def stage_page(facts: StageFacts) -> str:
         _answer(facts),
         _scores(facts),
         _reported_epoch(facts),
+        data_part(facts.understood),
         _what_to_look_at(facts),
         _what_comes_next(facts.stage),
         loading_part(facts.experiment_id, {facts.settings.task: facts.model_id}),
     ]
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
 def _answer(facts: StageFacts) -> str:

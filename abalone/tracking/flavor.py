@@ -26,19 +26,21 @@ import mlflow.pytorch
 import pandas as pd
 import torch
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from torch import nn
 
-from abalone.model.columns import RAW_COLUMNS, TEXT_COLUMNS, outputs
+from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distribution, outputs
 from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
+from abalone.model.training_range import TrainingRange
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
 REQUIREMENTS = ("mlflow", "torch", "pandas")
+EXAMPLE_ROWS = 3
 
 
 def log_model(
-    model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame, params: Mapping[str, str], name: str
+    model: nn.Module, config: Mapping[str, Any], fitted: pd.DataFrame, params: Mapping[str, str], name: str
 ) -> str:
     """Log a model with both flavors under the active run.
 
@@ -48,8 +50,9 @@ def log_model(
         float32 ``[n, 10]`` to logits ``[n, 2]`` or rings ``[n, 1]``.
     config : mapping
         Configuration from which ``abalone.model.networks.build`` builds the same network.
-    example : DataFrame [n, at least 8]
-        A few raw rows.
+    fitted : DataFrame [m, at least 8]
+        The rows that the model was fitted on. The model keeps their range, quantiles and digests; the first few are
+        its input example.
     params : mapping
         Parameters of the logged model.
     name : str
@@ -66,23 +69,29 @@ def log_model(
         flavor=sys.modules[__name__],  # Model.log calls save_model of this module
         model=model,
         config=config,
-        example=example,
+        fitted=fitted,
         params=dict(params),
-        metadata={"config": dict(config), "input": "float32 [n, 10], raw units"},
+        metadata={
+            "config": dict(config),
+            "input": "float32 [n, 10], raw units",
+            "training_rows": len(fitted),
+            "training_range": TrainingRange.of(fitted).summary(),
+        },
         validate_serving_input=False,
     )
     return info.model_id
 
 
 def signature(config: Mapping[str, Any]) -> ModelSignature:
-    """Signature of a model: the eight raw columns in, the named columns of its predictions out.
+    """Signature of a model: the eight raw columns in, the named columns of its predictions out, and its parameters.
 
     Parameters
     ----------
     config : mapping
         As for ``log_model``.
     """
-    return ModelSignature(inputs=_schema(RAW_COLUMNS), outputs=_schema(outputs(config)))
+    params = _params_schema() if knows_distribution(config) else None
+    return ModelSignature(inputs=_schema(RAW_COLUMNS), outputs=_schema(outputs(config)), params=params)
 
 
 def _schema(names: tuple[str, ...]) -> Schema:
@@ -93,12 +102,18 @@ def _schema(names: tuple[str, ...]) -> Schema:
     return Schema(columns)
 
 
+def _params_schema() -> ParamSchema:
+    """The parameters of ``Scorer.predict``, by which MLflow checks them."""
+    kinds = {float: DataType.double, bool: DataType.boolean}
+    return ParamSchema([ParamSpec(name, kinds[type(default)], default) for name, default in PARAMS.items()])
+
+
 def save_model(
     path: str,
     mlflow_model: Model,
     model: nn.Module,
     config: Mapping[str, Any],
-    example: pd.DataFrame,
+    fitted: pd.DataFrame,
     validate_serving_input: bool = False,
 ) -> None:
     """Write both flavors into a folder; ``mlflow.models.Model.log`` calls this.
@@ -109,7 +124,7 @@ def save_model(
         Folder to write.
     mlflow_model : mlflow.models.Model
         Description of the model, begun by MLflow.
-    model, config, example
+    model, config, fitted
         As for ``log_model``.
     validate_serving_input : bool, default False
         Read by ``Model.log``; False keeps it from loading the model that was just saved.
@@ -121,6 +136,7 @@ def save_model(
     RuntimeError
         If the sealed copy of the code computes other outputs than ``model``.
     """
+    example = fitted.head(EXAMPLE_ROWS)
     sealed = _seal(model, config, example)
     with TemporaryDirectory() as folder, _without_pickle_warning():
         mlflow.pytorch.save_model(
@@ -133,7 +149,7 @@ def save_model(
             pip_requirements=requirements(),
             serialization_format="pickle",
         )
-    sealed_module("scorer").save_weights(Path(path, WEIGHTS), sealed, config)
+    sealed_module("scorer").save_weights(Path(path, WEIGHTS), sealed, config, fitted)
     # The pyfunc flavor that MLflow adds converts a table to float32, which cannot hold the sex as text.
     del mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]
     mlflow.pyfunc.add_to_model(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abalone.model.columns import OLD_FROM_RINGS
-from abalone.model.distribution import THRESHOLDS, mean_rings, median_rings, ring_interval
+from abalone.model.distribution import THRESHOLDS, mean_rings, median_rings, ring_interval, ring_shares
 from abalone.model.networks import RingDistribution
 from abalone.settings import RingsSettings
 from abalone.training.history import Curves, append_epoch, check_finite
@@ -206,6 +206,24 @@ def _loss(distribution: RingDistribution, z: Tensor, y: Tensor) -> float:
         logits = distribution.logits(rows.expand(members, -1, -1))
         total += F.binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
     return float(total) / (members * len(z))
+
+
+@torch.inference_mode()
+def count_probabilities(distribution: RingDistribution, x: Tensor) -> np.ndarray:
+    """Predict the probability of each number of rings.
+
+    Parameters
+    ----------
+    distribution : RingDistribution
+    x : Tensor [n, 10], float32
+        Rows in raw units.
+
+    Returns
+    -------
+    ndarray [n, 29], float64
+        P(rings = r) for r = 1 to 29.
+    """
+    return ring_shares(distribution(x).double()).numpy()
 
 
 @torch.inference_mode()

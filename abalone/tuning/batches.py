@@ -64,7 +64,7 @@ class Job:
 
 def load_without_test(settings: StageSettings) -> LoadedData:
     """Load the rows that a study may see: its split has no test part, so that part cannot influence the search."""
-    data = load_data(settings.data, settings.seed)
+    data = load_data(settings.data, settings.seed, settings.units, settings.target)
     no_test = replace(data.split, test=data.split.test[:0])
     return replace(data, split=no_test)
 

@@ -235,5 +235,5 @@ def test_the_report_is_a_tracked_run(store):
         "The encoded network overfits",
         "needs more than 5 epochs; there were 2",
     ]
-    assert run.data.params == {"seeds": "3", "epochs": "2", "data": "uci"}
+    assert run.data.params == {"seeds": "3", "epochs": "2", "data": "uci", "units": "file", "target": "auto"}
     assert re.search(r"Three layers beat two.*\d\.\d CPU seconds of training, \d\.\d of scoring", said[-1], re.DOTALL)

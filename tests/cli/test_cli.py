@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from helpers import ROOT, environment
 
+from abalone.cli.options import parse_settings
 from abalone.cli.output import print_object
 from abalone.cli.program import cli
 from abalone.cli.tables import fit_text
@@ -50,6 +52,33 @@ def test_underscores_do_for_hyphens_in_options():
     done = CliRunner().invoke(cli, ["classify", "--learning_rate", "7"])
     assert done.exit_code == 2
     assert "'--learning-rate'" in done.output
+
+
+@pytest.mark.parametrize(
+    "given, recorded",
+    [
+        ("uci", "uci"),
+        ("my rows.csv", "{here}/my rows.csv"),
+        ("'my rows.csv'", "{here}/my rows.csv"),
+        ('"/else where/rows.csv"', "/else where/rows.csv"),
+        ("../rows.csv", "{above}/rows.csv"),
+        ("~/rows.csv", "{home}/rows.csv"),
+    ],
+)
+def test_a_path_to_data_is_recorded_as_an_absolute_one_without_quotes(own_folder, given, recorded):
+    places = {"here": own_folder, "above": own_folder.parent, "home": Path.home()}
+    assert parse_settings("classify", {"data": given}).data == recorded.format(**places)
+
+
+def test_quotes_that_belong_to_the_name_of_a_file_are_kept(own_folder):
+    (own_folder / "'rows'").touch()
+    assert parse_settings("classify", {"data": "'rows'"}).data == f"{own_folder}/'rows'"
+
+
+def test_relocate_says_what_it_did(store):
+    done = CliRunner().invoke(cli, ["relocate"])
+    assert done.exit_code == 0
+    assert "nothing to do" in done.output
 
 
 def cells(text: str) -> list[list[str]]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data_files import OLD, YOUNG, write_rows
+from data_files import GOOD, OLD, YOUNG, write_rows
 from sklearn.model_selection import train_test_split
 
 from abalone.data.labels import is_old
-from abalone.data.reading import Dataset, read
+from abalone.data.reading import DataError, Dataset, read
 from abalone.data.splitting import split
 
 
@@ -69,3 +69,13 @@ def test_the_smallest_files_that_are_accepted_have_both_classes_in_every_part(yo
     labels = is_old(small.frame["Rings"])
     rows = split(small, seed)
     assert all(set(labels[part]) == {0, 1} for part in (rows.train, rows.val, rows.test))
+
+
+@pytest.mark.parametrize("rare, name", [(YOUNG, "young (rings below 10)"), (OLD, "old (rings 10 or more)")])
+def test_too_few_rows_of_a_class_are_refused(rare, name):
+    """Only where they are split: nine animals can be read, and scored."""
+    lines = [line for line in GOOD if line != rare] * 3 + [rare] * 9
+    with pytest.raises(DataError, match=r"rows\.csv: 9 .*, expected at least 10 to split") as refusal:
+        split(read(write_rows(lines)), 0)
+    assert name in str(refusal.value)
+    assert split(read(write_rows([*lines, rare])), 0)

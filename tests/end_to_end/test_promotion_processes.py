@@ -19,6 +19,7 @@ from registry_store import (
     promote_one,
     replace_in,
     runs_of,
+    split_of,
     version_with,
 )
 
@@ -140,10 +141,10 @@ def test_a_promotion_compares_alike_whatever_the_projects_code_has_become(client
     Path("b.data").write_text("".join(lines[2000:]))
     run_stage("encode", load_settings("encode", {"epochs": 3, "data": "a.data"}))
     promote_one()
-    run_stage("encode", load_settings("encode", {"epochs": 3, "data": "b.data"}))
-    here = promote_one(dry_run=True)
+    split = split_of(run_stage("encode", load_settings("encode", {"epochs": 3, "data": "b.data"})).run_id)
+    here = promote_one(dry_run=True, split=split)
     assert "against the champion (95 % interval" in here.reason
-    dry_run = ("promote", "--task", "classification", "--dry-run", "true")
+    dry_run = ("promote", "--task", "classification", "--dry-run", "true", "--split", split)
     status, out, err = finish(start(*dry_run, project=changed_project))
     assert status == 0 and here.reason in out, err
 

@@ -193,7 +193,7 @@ def later(world, first) -> dict[str, Any]:
     ids=["network", "features", "scorer", "rings scorer", "ensemble network", "ensemble features", "ensemble scorer"],
 )
 def test_each_change_alone_would_change_every_prediction(tmp_path, config, change: Change):
-    save_weights(tmp_path / "weights.pt", untrained_model(config), config)
+    save_weights(tmp_path / "weights.pt", untrained_model(config), config, read().frame)
     before = Scorer(tmp_path / "weights.pt").predict(ROWS)
     with imported_copy(tmp_path, "changed_model", [change]) as import_module:
         after = import_module("scorer").Scorer(tmp_path / "weights.pt").predict(ROWS)

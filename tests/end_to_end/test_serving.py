@@ -31,6 +31,7 @@ FRAME = read().frame.head(3)
 FORMS = {
     "split": lambda table: ("application/json", json.dumps({"dataframe_split": table.to_dict(orient="split")})),
     "records": lambda table: ("application/json", json.dumps({"dataframe_records": table.to_dict(orient="records")})),
+    "inputs": lambda table: ("application/json", json.dumps({"inputs": table.to_dict(orient="records")})),
     "csv": lambda table: ("text/csv", table.to_csv(index=False)),
 }
 Post = Callable[[str, str], tuple[int, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from abalone.evaluation.distribution_scores import crps, log_score
+from abalone.evaluation.distribution_scores import crps, log_score, ring_frequencies
 
 
 def certain(rings: list[int]) -> np.ndarray:
@@ -33,3 +33,9 @@ def test_more_rings_than_the_largest_count_are_scored_as_that_count():
 
 def test_a_count_that_was_ruled_out_costs_much_but_not_everything():
     assert 20 < log_score(certain([8]), np.array([9])) < np.inf
+
+
+def test_the_baseline_is_the_share_of_each_count():
+    frequencies = ring_frequencies(np.array([3, 3, 9, 31]))
+    assert (frequencies[2], frequencies[8], frequencies[28]) == (0.5, 0.25, 0.25)
+    assert frequencies.sum() == 1 and frequencies.shape == (29,)

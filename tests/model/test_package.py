@@ -38,7 +38,7 @@ def imports(path: Path) -> tuple[set[str], set[int]]:
 
 def test_the_folder_holds_python_files_and_nothing_else():
     assert {path.name for path in FOLDER.iterdir()} - {"__pycache__"} == {path.name for path in FILES}
-    assert {"__init__.py", "columns.py", "features.py", "networks.py", "rows.py", "scorer.py"} <= {
+    assert {"__init__.py", "columns.py", "features.py", "networks.py", "rows.py", "scorer.py", "training_range.py"} <= {
         path.name for path in FILES
     }
 
@@ -62,8 +62,8 @@ def renamed(tmp_path):
 )
 def test_a_copy_under_another_name_gives_the_same_numbers(renamed, tmp_path, config):
     model = untrained_model(config)
-    save_weights(tmp_path / "weights.pt", model, config)
     frame = read().frame
+    save_weights(tmp_path / "weights.pt", model, config, frame)
     x = renamed("features").encode(frame)
     network = renamed("networks").build(config)
     network.load_state_dict(model.state_dict())

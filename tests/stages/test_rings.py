@@ -64,6 +64,8 @@ def test_one_run_holds_the_scores_of_both_tasks(run):
         held = data["Rings"].between(data["rings_low"], data["rings_high"])
         assert metrics[f"{part}/coverage80"] == pytest.approx(held.mean())
         assert 0 <= metrics[f"{part}/ece"] <= 1
+        assert 0 < metrics[f"{part}/crps"] < metrics[f"baseline/{part}_crps"] < metrics[f"baseline/{part}_mae"]
+        assert metrics[f"{part}/ring_log_score"] < metrics[f"baseline/{part}_ring_log_score"]
     history = MlflowClient().get_metric_history(run.info.run_id, "loss/val")
     assert [point.step for point in history] == [1, 2, 3, 4]
 
@@ -128,9 +130,9 @@ def test_a_file_scored_by_both_champions_has_medians_intervals_and_the_runs_own_
     score_csv("rows.csv", "scored.csv")
     scored = pd.read_csv("scored.csv")
     expected = table(run.info.run_id, "test").set_index("row")
-    added = ["label", "probability_old", "rings", "age_years", "rings_median", "rings_low", "rings_high"]
-    assert list(scored.columns) == [*FRAME.columns, *added]
     counts = ["rings_median", "rings_low", "rings_high"]
+    added = ["label", "probability_old", "rings", "age_years", *counts, "outside_training_range"]
+    assert list(scored.columns) == [*FRAME.columns, *added]
     for row in scored.index.intersection(expected.index):
         ours = scored.loc[row]
         theirs = expected.loc[row]
@@ -150,7 +152,9 @@ def test_promotion_finds_both_models_of_the_one_run(run):
         assert version.source == model_uris(run.info.run_id)[task]
         assert "calibration error" in version.description
         assert "80 % of the animals" in version.description
-        assert version.tags["signature"].endswith("rings_high double") == (task == "regression")
+        assert version.tags["signature"].endswith("rings_high double, outside_training_range string") == (
+            task == "regression"
+        )
 
 
 ANSWERS_IN_A_FRESH_PROCESS = """

@@ -204,15 +204,32 @@ def only_run():
 
 def test_a_diverging_run_fails_and_says_why(store, own_folder):
     lines = SHIPPED_FILE.read_text().splitlines()
-    row = split(read(), 0).test[0]
-    cells = lines[row].split(",")
-    cells[3] = "1e38"  # standardised by the training rows, it is infinite
-    lines[row] = ",".join(cells)
+    rows = split(read(), 0)
+    heights = {rows.train[0]: "1e-30", rows.test[0]: "11"}  # 11 is 1e32 standard deviations of the training rows
+    for row, line in enumerate(lines):
+        cells = line.split(",")
+        cells[3] = heights.get(row, "0")
+        lines[row] = ",".join(cells)
     (own_folder / "huge.data").write_text("\n".join(lines))
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         run("regress", clip=0, data="huge.data")
     assert only_run().info.status == "FAILED"
     assert "diverged" in only_run().data.tags["error"]
+
+
+def test_a_table_of_ones_own_is_trained_on_and_the_page_says_how_it_was_read(store, own_folder):
+    frame = read().frame.head(500).rename(columns={"Sex": "gender", "Rings": "Age"})
+    frame["Age"] += 1.5
+    frame.to_csv("mine.csv", index=False, sep=";", decimal=",")
+    said = []
+    settings = load_settings("encode", {"epochs": 1, "data": "mine.csv"})
+    result = run_stage("encode", settings, say=said.append)
+    understood = (
+        "mine.csv: 500 rows; separated by semicolons; decimal commas; columns by name; read 'gender' as Sex; "
+        "Rings computed from Age in years"
+    )
+    assert said[0] == understood
+    assert f"Data: `{understood}`" in page(MlflowClient().get_run(result.run_id))
 
 
 def test_an_interrupted_run_is_killed(store):

@@ -39,7 +39,7 @@ def save(path: Path, config: dict, model: torch.nn.Module | None = None) -> str:
     """Write a model into a folder; return the folder, which MLflow loads from."""
     if model is None:
         model = untrained_model(config)
-    save_model(str(path), Model(), model, config, FRAME.head(3))
+    save_model(str(path), Model(), model, config, FRAME)
     return str(path)
 
 
@@ -146,20 +146,25 @@ def test_a_logged_model_tells_its_inputs_outputs_and_configuration(store):
     inputs = [(column["name"], column["type"], column["required"]) for column in info.signature.inputs.to_dict()]
     assert inputs == [("Sex", "string", True)] + [(name, "double", True) for name in MEASUREMENTS]
     outputs = [(column["name"], column["type"]) for column in info.signature.outputs.to_dict()]
-    assert outputs == [(name, "double") for name in ("rings", "age_years", "rings_median", "rings_low", "rings_high")]
+    numbers = [(name, "double") for name in ("rings", "age_years", "rings_median", "rings_low", "rings_high")]
+    assert outputs == [*numbers, ("outside_training_range", "string")]
     assert set(info.flavors) == {"pytorch", "python_function"}
     assert info.flavors["python_function"]["loader_module"] == f"{sealed_name()}.scorer"
     assert info.metadata["config"] == CONFIGS["ring regressor"]
     assert info.metadata["input"] == "float32 [n, 10], raw units"
+    assert info.metadata["training_rows"] == 4177
+    height = info.metadata["training_range"]["Height"]
+    assert (height["min"], height["50%"], height["max"]) == (0, 0.14, 1.13)
     [schema] = [json.loads(Model.load(uri).to_dict()["signature"]["inputs"])]
     assert [column["name"] for column in schema] == list(RAW_COLUMNS)
 
 
-def test_the_outputs_of_a_classifier_are_a_label_and_a_probability(folders):
+def test_the_outputs_of_a_classifier_are_a_label_a_probability_and_what_is_outside(folders):
     outputs = mlflow.models.get_model_info(folders["classifier"]).signature.outputs
     assert [(column["name"], column["type"]) for column in outputs.to_dict()] == [
         ("label", "string"),
         ("probability_old", "double"),
+        ("outside_training_range", "string"),
     ]
 
 
@@ -236,7 +241,7 @@ def test_the_signature_lets_good_rows_through(folders, model, table, same_as):
 def test_rows_that_the_signature_lets_through_are_refused_in_our_words(model, table, reason):
     with pytest.raises(MlflowException) as refusal:
         model.predict(table)
-    assert type(refusal.value) is sealed_module("scorer").BadRows
+    assert type(refusal.value) is sealed_module("rows").BadRows
     assert refusal.value.message.startswith(reason)
     assert refusal.value.get_http_status_code() == 400
 

@@ -1,0 +1,119 @@
+"""The files that ``predict`` reads and writes: regular ones, ``-`` for stdin and stdout, pipes and devices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, TextIO
+
+from abalone.settings import UserError
+
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+STDIN = ("-", "/dev/stdin")
+
+
+@contextmanager
+def open_input(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
+    """Open a file to read as bytes; what cannot be read twice, such as a pipe, is copied to a temporary file first.
+
+    Parameters
+    ----------
+    source : str
+        Path, or ``-`` for ``stdin``.
+    stdin : binary file
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    path = Path(source).expanduser()
+    if source in STDIN:
+        with _copy(stdin) as file:
+            yield file
+        return
+    if not source or not path.exists() or path.is_dir():
+        raise UserError(f"input {source!r}: no such file in {Path.cwd()}; give -P input=ROWS.csv, or - for stdin")
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    with opened as file:
+        if path.is_file():
+            yield file
+        else:
+            with _copy(file) as copied:
+                yield copied
+
+
+@contextmanager
+def _copy(file: BinaryIO) -> Iterator[BinaryIO]:
+    with TemporaryFile() as copied:
+        shutil.copyfileobj(file, copied)
+        copied.seek(0)
+        yield copied
+
+
+@contextmanager
+def open_output(target: str, stdout: TextIO) -> Iterator[TextIO]:
+    """Open a text file to write, of which nothing appears before the block ends without an error.
+
+    Parameters
+    ----------
+    target : str
+        Path, or ``-`` for ``stdout``. A file that is replaced keeps its mode, and a symbolic link stays a link.
+    stdout : text file
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    if target in STDOUT:
+        with _deliver_to(stdout, target) as file:
+            yield file
+        return
+    path = Path(os.path.realpath(Path(target).expanduser()))
+    if not target or not path.parent.is_dir():
+        raise UserError(f"output {target!r}: not a file in a folder that exists; give -P output=SCORED.csv")
+    if path.is_fifo() or path.is_char_device():
+        with path.open("w", encoding="utf-8") as device, _deliver_to(device, target) as file:
+            yield file
+        return
+    if os.path.lexists(path) and not path.is_file():
+        raise UserError(f"output {target!r}: cannot be written; give -P output=SCORED.csv, or - for stdout")
+    with _replacement_of(path) as file:
+        yield file
+
+
+@contextmanager
+def _deliver_to(stream: TextIO, name: str) -> Iterator[TextIO]:
+    """Collect text in a temporary file, and copy it to a stream at the end."""
+    with TemporaryFile("w+", encoding="utf-8") as file:
+        yield file
+        file.seek(0)
+        try:
+            shutil.copyfileobj(file, stream)
+            stream.flush()
+        except BrokenPipeError as error:
+            raise UserError(f"output {name!r}: its reader went away") from error
+
+
+@contextmanager
+def _replacement_of(path: Path) -> Iterator[TextIO]:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            if path.exists():
+                shutil.copymode(path, part)
+            yield file
+        part.replace(path)
+    except OSError as error:
+        # The error names the part, which tells the user nothing.
+        raise UserError(f"{path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
