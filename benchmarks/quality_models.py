@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from abalone.data.loading import LoadedData
-from abalone.evaluation.distribution_scores import crps, log_score
+from abalone.evaluation.distribution_scores import distribution_scores
 from abalone.evaluation.scores import predict, scores
 from abalone.model.columns import OLD_FROM_RINGS
 from abalone.model.distribution import THRESHOLDS, mean_rings, median_rings, ring_interval, ring_shares
@@ -232,12 +232,11 @@ def score_distribution(probabilities: torch.Tensor, rings: np.ndarray) -> dict[s
     Returns
     -------
     dict
-        ``log_score`` (nats); ``crps`` (rings); ``width_80`` and ``width_90``, the mean width in rings of intervals that
-        cover 80 and 90 % of these rows; ``coverage``, of the intervals that a model of ``rings`` answers with, and
+        ``ring_log_score`` (nats); ``crps`` (rings); ``width_80`` and ``width_90``, the mean width in rings of intervals
+        that cover 80 and 90 % of these rows; ``coverage``, of the intervals that a model of ``rings`` answers with, and
         ``coverage_1`` to ``coverage_5``, the same by fifth of the predicted number of rings.
     """
-    shares = ring_shares(probabilities).numpy()
-    found = {"log_score": log_score(shares, rings), "crps": crps(shares, rings)}
+    found = distribution_scores(ring_shares(probabilities).numpy(), rings)
     coverages = []
     widths = []
     for share in INTERVAL_SHARES:

@@ -21,13 +21,11 @@ SECTIONS = {"classification": "Classification", "regression": "Regression", DIST
 SHOWN = {
     "classification": ("log_loss", "roc_auc", "accuracy"),
     "regression": ("rmse", "mae"),
-    DISTRIBUTION: ("log_score", "crps", "width_80", "width_90"),
+    DISTRIBUTION: ("ring_log_score", "crps", "width_80", "width_90"),
 }
-JUDGED_BY = {**SELECTION, DISTRIBUTION: "log_score"}
+JUDGED_BY = {**SELECTION, DISTRIBUTION: "ring_log_score"}
 TABLE_METRICS = {
     **METRICS,
-    "log_score": Metric("log score", unit="nats", greater_is_better=False),
-    "crps": Metric("CRPS", unit="rings", greater_is_better=False),
     "width_80": Metric("width of 80 % intervals", unit="rings", greater_is_better=False),
     "width_90": Metric("width of 90 % intervals", unit="rings", greater_is_better=False),
 }
@@ -56,10 +54,10 @@ NOTES = {
     "classification": "",
     "regression": """MAE is that of the median for `rings` and NGBoost, which know the distribution, and of the one
 prediction for all others. (The mean of `rings`, which RMSE scores, has an MAE of {mae_of_mean:.4f}.)""",
-    DISTRIBUTION: """The *log score* is minus the logarithm of the probability of the true number of rings, *CRPS* the
-absolute error generalised to distributions. *Width* is highest minus lowest count, at the level at which the intervals
-cover that share of the test rows. The 80 % intervals that a model of `rings` answers with cover {coverage:.1%} of the
-test rows; by fifth of the predicted number of rings, the youngest first: {by_age}.""",
+    DISTRIBUTION: """The *ring log score* is minus the logarithm of the probability of the true number of rings, *CRPS*
+the absolute error generalised to distributions. *Width* is highest minus lowest count, at the level at which
+the intervals cover that share of the test rows. The 80 % intervals that a model of `rings` answers with cover
+{coverage:.1%} of the test rows; by fifth of the predicted number of rings, the youngest first: {by_age}.""",
 }
 SIZES_INTRODUCTION = """The same test halves, with fewer training and validation rows: mean scores over the splits of
 seeds 0 to {last}. After the score of a peer stands the advantage of `rings`, with its interval and marks as above. The

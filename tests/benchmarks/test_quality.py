@@ -161,10 +161,10 @@ def test_a_distribution_that_is_certain_and_right_has_the_best_scores():
     rings = np.array([5, 9, 12, 15, 20])
     certain = torch.from_numpy((rings[:, None] >= np.arange(2, 30)).astype(float))
     found = score_distribution(certain, rings)
-    assert found["log_score"] == found["crps"] == found["width_80"] == 0
+    assert found["ring_log_score"] == found["crps"] == found["width_80"] == 0
     assert found["coverage"] == 1
     wrong = score_distribution(certain, rings + 1)
-    assert wrong["crps"] == 1 and wrong["coverage"] == 0 and wrong["log_score"] > 20
+    assert wrong["crps"] == 1 and wrong["coverage"] == 0 and wrong["ring_log_score"] > 20
 
 
 @pytest.mark.slow
