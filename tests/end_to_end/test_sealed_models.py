@@ -62,7 +62,7 @@ import abalone
 assert Path(abalone.__file__).parent.parent == Path.cwd(), abalone.__file__
 from abalone.registry.decision import decide
 from abalone.registry.promotion import promote
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
@@ -93,7 +93,7 @@ log_rings("rings", "first.data")
 promote(("classification",), print, experiment="stage", options=RunOptions("stage"))
 promote(("regression",), print, experiment="rings", options=RunOptions("rings"))
 log_rings("candidates", "second.data")
-score_csv("rows.csv", "scored.csv")
+score_table("rows.csv", "scored.csv")
 Path("answers.json").write_text(json.dumps({"champions": load_champions(), "reasons": compare_champions()}))
 """
 

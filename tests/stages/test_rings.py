@@ -18,7 +18,7 @@ from ring_fits import FRAME, ROWS, SHORT, X, short_fit
 from abalone.evaluation.scores import predict, scores
 from abalone.model.networks import RingRegressor
 from abalone.registry.promotion import promote
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, TASKS, load_settings
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
@@ -127,7 +127,7 @@ def test_validation_scores_are_of_the_training_rows_and_the_logged_model_of_both
 def test_a_file_scored_by_both_champions_has_medians_intervals_and_the_runs_own_predictions(run):
     promote(TASKS, lambda text: None)
     FRAME.head(9).to_csv("rows.csv", index=False)
-    score_csv("rows.csv", "scored.csv")
+    score_table("rows.csv", "scored.csv")
     scored = pd.read_csv("scored.csv")
     expected = table(run.info.run_id, "test").set_index("row")
     counts = ["rings_median", "rings_low", "rings_high"]
