@@ -13,7 +13,7 @@ from torch import nn
 
 from abalone.settings import Settings, UserError
 
-DATA_SETTINGS = frozenset({"data"})  # used before an engine gets the rows
+DATA_SETTINGS = frozenset({"data", "units", "target"})  # used before an engine gets the rows
 
 
 class NotImplementedByEngine(UserError):
