@@ -1,4 +1,4 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``status``, ``relocate``."""
+"""Commands around the champions and the store: ``promote``, ``predict``, ``evaluate``, ``status`` and others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from abalone.cli.options import (
     tasks_of,
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
-from abalone.settings import UNITS
+from abalone.model.columns import PARAMS
+from abalone.settings import TARGETS, UNITS
+
+units_option = click.option(
+    "--units",
+    type=click.Choice(UNITS),
+    default="file",
+    show_default=True,
+    help="Units of the measurements: mm/200 and g/200 as in the data file, or millimetres and grams.",
+)
+STATUS_IF_WORSE = 3  # of ``evaluate``, for a schedule that is to act on it
 
 
 @command("promote", "--min-improvement 0.002 --dry-run")
@@ -84,29 +94,85 @@ def rollback(task: str, experiment_name: str | None, run_name: str | None, debug
 @command("predict", "--input rows.csv --output scored.csv")
 @click.option("--input", required=True, metavar="FILE", help="Table of the rows to score; - for stdin.")
 @click.option("--output", required=True, metavar="CSV", help="File to write: the rows with their scores; - for stdout.")
+@units_option
 @click.option(
-    "--units",
-    type=click.Choice(UNITS),
-    default="file",
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=PARAMS["interval"],
     show_default=True,
-    help="Units of the measurements: mm/200 and g/200 as in the data file, or millimetres and grams.",
+    help="Share of the animals that the interval is to hold, if the champion is of rings.",
 )
+@boolean_option("--distribution", "Add the probability of each number of rings, if the champion is of rings.")
+@boolean_option("--skip-bad", "Leave bad rows out and list them in a second file, instead of refusing the table.")
 @json_option
-@debug_option
-def predict(input: str, output: str, units: str, json: bool, debug: bool) -> None:
-    """Score a table of raw rows with both champions."""
-    from abalone.registry.scoring import score_table
+@run_options
+def predict(
+    input: str,
+    output: str,
+    units: str,
+    interval: float,
+    distribution: bool,
+    skip_bad: bool,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+) -> None:
+    """Score a table of raw rows with both champions, as a tracked run."""
+    from abalone.registry import prediction_run
+    from abalone.registry.scoring import Request
     from abalone.registry.table_files import STDOUT
+    from abalone.tracking.runs import RunOptions
 
-    stdout = sys.stdout
     to_stdout = output in STDOUT
     if to_stdout and json:
         raise click.UsageError("--json and --output - both need stdout; give a file as output")
+    request = Request(units, {"interval": interval, "distribution": distribution}, skip_bad)
+    stdout = sys.stdout  # before ``reporting`` takes its place
     with reporting(json or to_stdout):
-        scored = score_table(input, output, units, stdout=stdout)
-        say(f"{scored.rows} rows scored: {output}\n{scored.understood}")
+        summary = prediction_run.predict(
+            input, output, request, say, options=RunOptions(experiment_name, run_name), stdout=stdout
+        )
     if json:
-        print_object({"rows": scored.rows, "input": input, "output": output, "understood": scored.understood})
+        print_object(summary)
+
+
+@command("evaluate", "--data aged.csv --fail-if-worse")
+@click.option("--data", required=True, metavar="FILE", help="Table of animals whose rings were counted.")
+@units_option
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default="auto",
+    show_default=True,
+    help="What the target column holds: rings, age in years, or what its name says.",
+)
+@boolean_option("--fail-if-worse", f"Exit with status {STATUS_IF_WORSE} if a champion is worse than promised.")
+@json_option
+@run_options
+def evaluate(
+    data: str,
+    units: str,
+    target: str,
+    fail_if_worse: bool,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+) -> None:
+    """Score both champions on a labelled file, and say whether they are still as good as promised."""
+    from abalone.registry import evaluation_run
+    from abalone.tracking.runs import RunOptions
+
+    options = RunOptions(experiment_name, run_name)
+    with reporting(json):
+        evaluations = evaluation_run.evaluate(
+            data, say, units=units, target=target, fail_if_worse=fail_if_worse, options=options
+        )
+    if json:
+        print_object({found.task: evaluation_run.evaluation_object(found) for found in evaluations})
+    if fail_if_worse and evaluation_run.is_any_worse(evaluations):
+        raise SystemExit(STATUS_IF_WORSE)
 
 
 @command("status", "--json")

@@ -159,7 +159,7 @@ def paired_bootstrap(
     difference, low, high : float
         In nats (``log_loss``) or rings (``rmse``); negative where a is better.
     """
-    losses = np.stack([_row_losses(task, rings, predicted_a), _row_losses(task, rings, predicted_b)])  # [2, n]
+    losses = np.stack([row_losses(task, rings, predicted_a), row_losses(task, rings, predicted_b)])  # [2, n]
     drawn = np.random.default_rng(seed).integers(0, len(rings), (samples, len(rings)))  # [samples, n]
     metric = losses.mean(-1)  # [2]
     sampled_metric = losses[:, drawn].mean(-1)  # [2, samples]
@@ -170,8 +170,18 @@ def paired_bootstrap(
     return float(metric[0] - metric[1]), float(low), float(high)
 
 
-def _row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Squared error or negative log likelihood of each row."""
+def row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Squared error or negative log likelihood of each row.
+
+    Parameters
+    ----------
+    task, rings, predicted
+        As for ``scores``.
+
+    Returns
+    -------
+    ndarray [n]
+    """
     if task == "regression":
         return (predicted - rings) ** 2
     tiny = np.finfo(float).eps

@@ -49,16 +49,11 @@ def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any], fitted
         Network whose weights are saved.
     config : mapping
         Configuration from which ``networks.build`` builds the same network.
-    fitted : DataFrame [m, at least 8]
+    fitted : DataFrame [m, at least 9]
         The rows that the network was fitted on.
     """
-    training = TrainingRange.of(fitted)
-    saved = {
-        "config": dict(config),
-        "state": model.state_dict(),
-        "training": {"quantiles": training.quantiles, "digests": training.digests},
-    }
-    torch.save(saved, path)
+    training = TrainingRange.of(fitted).state()
+    torch.save({"config": dict(config), "state": model.state_dict(), "training": training}, path)
 
 
 class Scorer:

@@ -44,6 +44,29 @@ PURPOSES = {
     "classification": f"Tells old abalone ({OLD_FROM_RINGS} rings or more) from young by sex, size and weights.",
     "regression": "Predicts an abalone's number of rings from its sex, size and weights.",
 }
+# MLflow gives its classifier's metrics the whole answer of a model and ignores `predictions`, hence the function.
+# `evaluators` leaves out its explainer, which stops at pandas' own type of text.
+EVALUATIONS = {
+    "classification": """\
+table["Old"] = table["Rings"] >= 10
+model = mlflow.pyfunc.load_model("{uri}")
+mlflow.models.evaluate(
+    lambda rows: model.predict(rows)["probability_old"] >= 0.5,
+    table.drop(columns="Rings"),
+    targets="Old",
+    model_type="classifier",
+    evaluators="classifier",
+)""",
+    "regression": """\
+mlflow.models.evaluate(
+    "{uri}",
+    table,
+    targets="Rings",
+    predictions="rings",
+    model_type="regressor",
+    evaluators="regressor",
+)""",
+}
 MODEL_PAGE = """\
 {purpose} Use the version with the alias `champion`{now}: it was the best by validation when it was promoted, unless \
 it was restored by a rollback or promoted by force; `previous` is the one before it. The page of each version has its \
@@ -82,6 +105,15 @@ or over REST:
 ```
 mlflow models serve -m {uri} --env-manager local --port 5001
 curl http://127.0.0.1:5001/invocations -H "Content-Type: text/csv" --data-binary @rows.csv
+```
+
+**Evaluate** it on animals whose rings were counted, with the project (`mlflow run . -e evaluate -P data=aged.csv` \
+says whether it still holds) or with MLflow alone:
+
+```python
+mlflow.set_experiment("abalone")
+table = pd.read_csv("aged.csv")  # the columns above and Rings
+{evaluation}
 ```
 
 **Limits**: learned from 4,177 blacklip abalone (*Haliotis rubra*) of Tasmania, measured before 1995; not for other \
@@ -147,4 +179,5 @@ def model_page(task: str, champion: Any | None) -> str:
         inputs=markdown_table(("column", "unit", "what is measured", "accepted"), inputs),
         answers=markdown_table(("column", "meaning"), answers),
         tensor=TENSOR_OUTPUTS[task],
+        evaluation=EVALUATIONS[task].format(uri=f"models:/{name}@champion"),
     )

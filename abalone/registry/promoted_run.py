@@ -77,15 +77,15 @@ def _test_age_groups(task: str, run_id: str) -> list[AgeGroup]:
     return []
 
 
-def age_table(groups: Sequence[AgeGroup]) -> str:
-    """Return the errors on test by age as a Markdown table; empty without groups."""
+def age_table(groups: Sequence[AgeGroup], animals: str = "test animals") -> str:
+    """Return the errors of some animals, by default those of test, by age as a Markdown table; empty without groups."""
     if not groups:
         return ""
     if any(group.right is not None for group in groups):
-        header = ("test animals", "rings", "rows", "correct label")
+        header = (animals, "rings", "rows", "correct label")
         rows = [(group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups]
     else:
-        header = ("test animals", "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
+        header = (animals, "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
         rows = []
         for group in groups:
             errors = (_shown(group.bias, "+.2f"), _shown(group.mae, ".2f"))
