@@ -209,7 +209,7 @@ def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champion
     status, megabytes = done.stdout.split()[-2:]
     assert status == "0" and float(megabytes) < 500
     with open("scored.csv") as scored:
-        assert next(scored).endswith(",rings,age_years,rings_low,rings_high,outside_training_range\n")
+        assert next(scored).endswith(",rings,age_years,rings_median,rings_low,rings_high,outside_training_range\n")
         assert sum(1 for _ in scored) == 4177 * copies
 
 
