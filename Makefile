@@ -47,7 +47,7 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop and other pe
 	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
 
-bench-quality: $(VENV)/.installed-quality ## compare rings with tuned peers and write docs/results.md
+bench-quality: $(VENV)/.installed-quality $(VENV)/.installed-peers ## compare rings with its peers and write docs/results.md
 	python -m benchmarks.bench_quality
 
 pictures: $(VENV)/.installed-test ## make the pictures of README and docs from a real run (needs Chromium; a few minutes)
@@ -72,6 +72,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-quality: $(VENV)/.installed
 	$(PIP) -e '.[quality]'
+	touch $@
+
+$(VENV)/.installed-peers: $(VENV)/.installed
+	$(PIP) -e '.[peers]'
 	touch $@
 
 .PHONY: help run ui test check lint format mlproject bench bench-quality pictures clean

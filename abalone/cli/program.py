@@ -18,7 +18,12 @@ cli = SectionedGroup(
     sections={
         "Stages, in the guide's order": stage_commands.STAGE_COMMANDS,
         "Beyond the guide": [stage_commands.rings, study_commands.tune, study_commands.report],
-        "Champions": [champion_commands.promote, champion_commands.rollback, champion_commands.predict],
+        "Champions": [
+            champion_commands.promote,
+            champion_commands.rollback,
+            champion_commands.predict,
+            champion_commands.evaluate,
+        ],
         "Whole project": [stage_commands.main, champion_commands.status, champion_commands.relocate],
     },
     help="The deep-learning guide on the Abalone data as tracked MLflow runs.\n\n"

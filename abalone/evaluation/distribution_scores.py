@@ -23,7 +23,12 @@ def distribution_scores(probabilities: np.ndarray, rings: np.ndarray) -> dict[st
     dict
         ``crps`` (rings) and ``ring_log_score`` (nats).
     """
-    return {"crps": crps(probabilities, rings), "ring_log_score": log_score(probabilities, rings)}
+    return {name: float(values.mean()) for name, values in row_distribution_scores(probabilities, rings).items()}
+
+
+def row_distribution_scores(probabilities: np.ndarray, rings: np.ndarray) -> dict[str, np.ndarray]:
+    """Score the distribution of each row; arguments and names as those of ``distribution_scores``, values [n]."""
+    return {"crps": _row_crps(probabilities, rings), "ring_log_score": _row_log_scores(probabilities, rings)}
 
 
 def ring_frequencies(rings: np.ndarray) -> np.ndarray:
@@ -58,10 +63,7 @@ def crps(probabilities: np.ndarray, rings: np.ndarray) -> float:
     float
         Mean over the rows, in rings.
     """
-    truth = np.minimum(rings, LARGEST_COUNT)
-    below = probabilities.cumsum(1)  # [n, 29], P(rings <= r)
-    reached = truth[:, None] <= np.arange(1, LARGEST_COUNT + 1)
-    return float(((below - reached) ** 2).sum(1).mean())
+    return float(_row_crps(probabilities, rings).mean())
 
 
 def log_score(probabilities: np.ndarray, rings: np.ndarray) -> float:
@@ -79,6 +81,17 @@ def log_score(probabilities: np.ndarray, rings: np.ndarray) -> float:
     float
         Mean over the rows, in nats.
     """
+    return float(_row_log_scores(probabilities, rings).mean())
+
+
+def _row_crps(probabilities: np.ndarray, rings: np.ndarray) -> np.ndarray:
+    truth = np.minimum(rings, LARGEST_COUNT)
+    below = probabilities.cumsum(1)  # [n, 29], P(rings <= r)
+    reached = truth[:, None] <= np.arange(1, LARGEST_COUNT + 1)
+    return ((below - reached) ** 2).sum(1)
+
+
+def _row_log_scores(probabilities: np.ndarray, rings: np.ndarray) -> np.ndarray:
     truth = np.minimum(rings, LARGEST_COUNT)
     of_truth = probabilities[np.arange(len(truth)), truth - 1]
-    return float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean())
+    return -np.log(np.maximum(of_truth, SMALLEST_PROBABILITY))

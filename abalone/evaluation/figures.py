@@ -145,7 +145,7 @@ def _plot_splits(axis: Axes, metrics: Mapping[str, Sequence[float]], name: str) 
             axis.plot(range(1, len(values) + 1), values, color=colour, label=part)
 
 
-def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+def roc_curve(old: np.ndarray, probability: np.ndarray, title: str, part: str = "test") -> Figure:
     """ROC curve from probabilities, with the threshold 0.5 as a red point.
 
     Parameters
@@ -155,6 +155,8 @@ def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     probability : ndarray [n]
         Probability of Old.
     title : str
+    part : str, default "test"
+        Rows that were predicted, in the figure's title.
     """
     from sklearn import metrics
 
@@ -163,7 +165,7 @@ def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     false_positive_rate = float(predicted_old[old == 0].mean())
     true_positive_rate = float(predicted_old[old == 1].mean())
     area = metrics.roc_auc_score(old, probability)
-    figure, (axis,) = new_figure(f"{title}: area under the ROC curve {area:.3f} (test)", width=5, height=5.6)
+    figure, (axis,) = new_figure(f"{title}: area under the ROC curve {area:.3f} ({part})", width=5, height=5.6)
     axis.plot(false_positive_rates, true_positive_rates, color=BLUE, label=f"probabilities, AUC {area:.3f}")
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance, AUC 0.500")
     label = f"threshold 0.5: FPR {false_positive_rate:.2f}, TPR {true_positive_rate:.2f}"
@@ -173,7 +175,7 @@ def roc_curve(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def confusion_matrix(old: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+def confusion_matrix(old: np.ndarray, probability: np.ndarray, title: str, part: str = "test") -> Figure:
     """Counts, and shares of each true class, at the threshold 0.5.
 
     Parameters
@@ -183,14 +185,16 @@ def confusion_matrix(old: np.ndarray, probability: np.ndarray, title: str) -> Fi
     probability : ndarray [n]
         Probability of Old.
     title : str
+    part : str, default "test"
+        Rows that were predicted, in the figure's title.
     """
     from sklearn import metrics
 
     predicted_old = (probability >= 0.5).astype(int)
     counts = metrics.confusion_matrix(old, predicted_old, labels=[0, 1])  # [true, predicted]
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # a file may hold one class only
     accuracy = np.trace(counts) / counts.sum()
-    figure, (axis,) = new_figure(f"{title}: {accuracy:.1%} of test rows correct", width=5, height=4.5)
+    figure, (axis,) = new_figure(f"{title}: {accuracy:.1%} of {part} rows correct", width=5, height=4.5)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(2, 2):
         colour = "white" if shares[i, j] > 0.5 else "black"
@@ -201,7 +205,7 @@ def confusion_matrix(old: np.ndarray, probability: np.ndarray, title: str) -> Fi
     return figure
 
 
-def predicted_actual(rings: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
+def predicted_actual(rings: np.ndarray, predicted: np.ndarray, title: str, part: str = "test") -> Figure:
     """Predicted against counted rings.
 
     Parameters
@@ -209,9 +213,11 @@ def predicted_actual(rings: np.ndarray, predicted: np.ndarray, title: str) -> Fi
     rings, predicted : ndarray [n]
         Counted and predicted number of rings.
     title : str
+    part : str, default "test"
+        Rows that were predicted, in the figure's title.
     """
     rmse = np.sqrt(np.mean((predicted - rings) ** 2))
-    figure, (axis,) = new_figure(f"{title}: RMSE {rmse:.2f} rings (test)", width=5, height=5)
+    figure, (axis,) = new_figure(f"{title}: RMSE {rmse:.2f} rings ({part})", width=5, height=5)
     axis.scatter(rings, predicted, s=8, alpha=0.3, color=BLUE, linewidths=0)
     ends = [min(rings.min(), predicted.min()), max(rings.max(), predicted.max())]
     axis.plot(ends, ends, color=RED, linestyle="--", label="predicted = counted")
@@ -247,7 +253,7 @@ def reliability_diagram(bins: Mapping[str, np.ndarray], title: str) -> Figure:
 
     Parameters
     ----------
-    bins : mapping of split to ndarray [b, 3]
+    bins : mapping of part to ndarray [b, 3]
         Mean probability, share of Old and number of rows of each bin, as ``reliability`` returns them.
     title : str
     """
@@ -257,7 +263,7 @@ def reliability_diagram(bins: Mapping[str, np.ndarray], title: str) -> Figure:
         probability, share, rows = part_bins.T
         variance = np.maximum(probability * (1 - probability), 0) / rows
         error = 1.96 * np.sqrt(variance)
-        colour = SPLIT_COLOURS[part]
+        colour = SPLIT_COLOURS.get(part, BLUE)
         axis.errorbar(probability, share, yerr=error, fmt="o-", color=colour, capsize=3, label=part)
     axis.set(xlabel="probability of Old", ylabel="share of Old (bars: 1.96 standard errors)", xlim=(0, 1), ylim=(0, 1))
     legend_below(figure, axis)

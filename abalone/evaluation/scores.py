@@ -44,8 +44,11 @@ def predict(model: nn.Module, x: Tensor, rows_at_once: int = PREDICTED_AT_ONCE) 
         return output.softmax(1)[:, 1].numpy()
 
 
-def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def scores(task: str, rings: np.ndarray, predicted: np.ndarray, median: np.ndarray | None = None) -> dict[str, float]:
     """Score predictions.
+
+    The mean of a distribution has the least squared error, its median the least absolute error. So a model that knows
+    both is scored on both.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, flo
         The truth, in rings, for both tasks.
     predicted : ndarray [n]
         Probability of Old, or rings.
+    median : ndarray [n], optional
+        Median of the rings, from a regressor that predicts their distribution; ``mae`` is of these if they are given.
 
     Returns
     -------
@@ -73,9 +78,10 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, flo
     if bad:
         raise UserError(f"{bad} of {len(predicted)} predictions are not finite; lower learning_rate")
     if task == "regression":
+        nearest = predicted if median is None else median
         return {
             "rmse": float(metrics.root_mean_squared_error(rings, predicted)),
-            "mae": float(metrics.mean_absolute_error(rings, predicted)),
+            "mae": float(metrics.mean_absolute_error(rings, nearest)),
             "r2": float(metrics.r2_score(rings, predicted)),
         }
     old = is_old(rings)
@@ -153,7 +159,7 @@ def paired_bootstrap(
     difference, low, high : float
         In nats (``log_loss``) or rings (``rmse``); negative where a is better.
     """
-    losses = np.stack([_row_losses(task, rings, predicted_a), _row_losses(task, rings, predicted_b)])  # [2, n]
+    losses = np.stack([row_losses(task, rings, predicted_a), row_losses(task, rings, predicted_b)])  # [2, n]
     drawn = np.random.default_rng(seed).integers(0, len(rings), (samples, len(rings)))  # [samples, n]
     metric = losses.mean(-1)  # [2]
     sampled_metric = losses[:, drawn].mean(-1)  # [2, samples]
@@ -164,8 +170,18 @@ def paired_bootstrap(
     return float(metric[0] - metric[1]), float(low), float(high)
 
 
-def _row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Squared error or negative log likelihood of each row."""
+def row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Squared error or negative log likelihood of each row.
+
+    Parameters
+    ----------
+    task, rings, predicted
+        As for ``scores``.
+
+    Returns
+    -------
+    ndarray [n]
+    """
     if task == "regression":
         return (predicted - rings) ** 2
     tiny = np.finfo(float).eps

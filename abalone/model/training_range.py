@@ -2,8 +2,9 @@
 
 A network answers for any row, also far from everything that it has learned from. So a model keeps the distribution of
 each measurement of its rows, marks the rows beyond it, and can be compared with the rows of another population. It also
-keeps a digest of each row: a file that is to test the model must not contain the rows that it was fitted on. Both
-travel with the model, so that neither needs the tracking store, the run or the data file.
+keeps a digest of each row, because a file that is to test the model must not contain rows that it was fitted on, and
+their rings, from which the baseline is made. All of this travels with the model: it needs neither the tracking store
+nor the run nor the data file.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NAMES = np.array([_join_names(code) for code in range(2 ** len(MEASUREMENTS))], 
 
 
 class TrainingRange:
-    """Distribution and digests of the rows that a model was fitted on.
+    """Distribution, digests and rings of the rows that a model was fitted on.
 
     Parameters
     ----------
@@ -42,11 +43,14 @@ class TrainingRange:
         Quantiles of each measurement at ``LEVELS``, in the units of the UCI file.
     digests : Tensor [m], int64
         Digest of each row, see ``row_digests``.
+    rings : Tensor [m], int64
+        Number of rings of each row.
     """
 
-    def __init__(self, quantiles: Tensor, digests: Tensor):
+    def __init__(self, quantiles: Tensor, digests: Tensor, rings: Tensor):
         self.quantiles = quantiles
         self.digests = digests
+        self.rings = rings
         # Compared as the networks see them, in float32: the largest training row must not be outside.
         self.low = quantiles[:, 0].float()
         self.high = quantiles[:, -1].float()
@@ -57,12 +61,20 @@ class TrainingRange:
 
         Parameters
         ----------
-        frame : DataFrame [m, at least 8]
-            Checked rows.
+        frame : DataFrame [m, at least 9]
+            Checked rows with ``Rings``.
         """
         measured = frame[list(MEASUREMENTS)].to_numpy(dtype=np.float64)
         quantiles = np.quantile(measured, LEVELS, axis=0)  # [101, 7]
-        return cls(torch.from_numpy(quantiles.T.copy()), torch.from_numpy(row_digests(frame)))
+        return cls(
+            quantiles=torch.from_numpy(quantiles.T.copy()),
+            digests=torch.from_numpy(row_digests(frame)),
+            rings=torch.tensor(frame["Rings"].to_numpy(dtype=np.int64)),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the arguments of the constructor, which torch saves and loads without unpickling."""
+        return {"quantiles": self.quantiles, "digests": self.digests, "rings": self.rings}
 
     def outside(self, x: Tensor) -> np.ndarray:
         """Name the measurements of each row that are smaller or larger than in any row that was fitted.

@@ -12,7 +12,7 @@ and Python writes no bytecode into the store. The folder is deleted as soon as t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +88,31 @@ class LoadedModel:
     columns: tuple[str, ...]
     pyfunc: Any
 
-    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+    @property
+    def version(self) -> str:
+        """Version of the registered model that it was loaded from."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def knows_distribution(self) -> bool:
+        """Whether the model takes the parameters ``interval`` and ``distribution``."""
+        schema = self.pyfunc.metadata.get_params_schema()
+        return schema is not None and "distribution" in [param.name for param in schema]
+
+    def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Score raw rows.
 
         Parameters
         ----------
         rows : DataFrame [n, at least 8]
             The columns of ``RAW_COLUMNS``; the measurements as numbers, or as text that is a number.
+        params : mapping, optional
+            Only for a model that ``knows_distribution``.
 
         Returns
         -------
         DataFrame [n, len(columns)]
+            With ``distribution`` also P(rings = r), see ``columns.DISTRIBUTION_OUTPUTS``.
 
         Raises
         ------
@@ -109,7 +123,7 @@ class LoadedModel:
         """
         table = _as_signature(rows)
         try:
-            return self.pyfunc.predict(table)
+            return self.pyfunc.predict(table, params=dict(params) if params else None)
         except Exception as error:
             # The model raises the BadRows of its sealed package, which is not the class imported here.
             if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE":

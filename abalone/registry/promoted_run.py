@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 
 from abalone.evaluation.age_groups import AgeGroup, group_by_age
+from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.candidates import Candidate, predicted_rows
 from abalone.settings import PREDICTION_COLUMNS
 from abalone.tracking.markdown import markdown_table
@@ -72,19 +73,20 @@ def _test_age_groups(task: str, run_id: str) -> list[AgeGroup]:
     """Errors on the test rows by age; none if the run has no test predictions, which no decision needs."""
     with suppress(MlflowException, OSError, KeyError):
         rows = predicted_rows(run_id, "test")
-        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy())
+        median = rows[MEDIAN_OUTPUT].to_numpy() if MEDIAN_OUTPUT in rows else None
+        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy(), median)
     return []
 
 
-def age_table(groups: Sequence[AgeGroup]) -> str:
-    """Return the errors on test by age as a Markdown table; empty without groups."""
+def age_table(groups: Sequence[AgeGroup], animals: str = "test animals") -> str:
+    """Return the errors of some animals, by default those of test, by age as a Markdown table; empty without groups."""
     if not groups:
         return ""
     if any(group.right is not None for group in groups):
-        header = ("test animals", "rings", "rows", "correct label")
+        header = (animals, "rings", "rows", "correct label")
         rows = [(group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups]
     else:
-        header = ("test animals", "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
+        header = (animals, "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
         rows = []
         for group in groups:
             errors = (_shown(group.bias, "+.2f"), _shown(group.mae, ".2f"))

@@ -50,9 +50,9 @@ def log_model(
         float32 ``[n, 10]`` to logits ``[n, 2]`` or rings ``[n, 1]``.
     config : mapping
         Configuration from which ``abalone.model.networks.build`` builds the same network.
-    fitted : DataFrame [m, at least 8]
-        The rows that the model was fitted on. The model keeps their range, quantiles and digests; the first few are
-        its input example.
+    fitted : DataFrame [m, at least 9]
+        The rows that the model was fitted on, with ``Rings``. The model keeps their range, quantiles, digests and
+        rings; the first few are its input example.
     params : mapping
         Parameters of the logged model.
     name : str

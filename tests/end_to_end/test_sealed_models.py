@@ -63,7 +63,7 @@ import abalone
 assert Path(abalone.__file__).parent.parent == Path.cwd(), abalone.__file__
 from abalone.registry.decision import decide
 from abalone.registry.promotion import promote
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
@@ -94,7 +94,7 @@ log_rings("rings", "first.data")
 promote(("classification",), print, experiment="stage", options=RunOptions("stage"))
 promote(("regression",), print, experiment="rings", options=RunOptions("rings"))
 log_rings("candidates", "second.data")
-score_csv("rows.csv", "scored.csv")
+score_table("rows.csv", "scored.csv")
 Path("answers.json").write_text(json.dumps({"champions": load_champions(), "reasons": compare_champions()}))
 """
 
@@ -219,7 +219,7 @@ def test_predict_of_a_later_version_writes_the_same_file(world, first):
     world.python(world.later, "-m", "abalone", "predict", "--input", "rows.csv", "--output", "scored.csv")
     assert (world.later / "scored.csv").read_bytes() == (world.first / "scored.csv").read_bytes()
     scored = pd.read_csv(world.first / "scored.csv")
-    assert {"label", "probability_old", "rings", "age_years", "rings_low", "rings_high"} <= set(scored)
+    assert {"label", "probability_old", "rings", "age_years", "rings_median", "rings_low", "rings_high"} <= set(scored)
     expected = first["champions"]["classification"]["pyfunc"]["output"]["probability_old"]
     assert scored["probability_old"].tolist() == pytest.approx(expected, abs=1e-8)
 
