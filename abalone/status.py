@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 
+from abalone.registry.splits import expected_split, left_out_text
 from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder
 from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION, STAGES, TASKS
+from abalone.tracking import relocation
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import store_exists
-from abalone.tracking.lookup import PARENT_TAG, best_run, find_experiment, newest_run, read_run, store_name, study_runs
+from abalone.tracking.lookup import PARENT_TAG, find_experiment, newest_run, read_run, store_name, study_runs
 from abalone.tracking.markdown import format_score, markdown_table
 from abalone.tracking.runs import ui_command
 from abalone.tracking.views import STAGES_VIEW
@@ -46,14 +49,16 @@ def read_status(experiment_name: str | None = None) -> Fields:
     status: Fields = {"store": store_name(), "experiment": None, "stages": [], "best": {}, "champions": {}}
     status |= {"studies": [], "report": None, "next": [], "browse": None}
     promoted = None
+    moved = False
     if store_exists():
         status["champions"] = {task: _champion(task) for task in TASKS}
         experiment = find_experiment(experiment_name)
         if experiment is not None:
             place = experiment.experiment_id
+            moved = relocation.is_moved(experiment)
             status["experiment"] = experiment.name
             status["stages"] = _stages(place)
-            status["best"] = {task: _best(place, task) for task in TASKS}
+            status["best"] = {task: _best(experiment, task) for task in TASKS}
             status["studies"] = _studies(place)
             status["report"] = _run_fields(newest_run(place, "tags.stage = 'report'"))
             status["browse"] = full_address(runs_path(place, STAGES_VIEW))
@@ -61,6 +66,8 @@ def read_status(experiment_name: str | None = None) -> Fields:
     option = f" --experiment-name {shlex.quote(experiment_name)}" if experiment_name else ""
     commands = _next_commands(status, promoted)[:MOST_COMMANDS]
     status["next"] = [f"python -m abalone {command}{option}" for command in commands]
+    if moved:
+        status["next"] = [relocation.COMMAND]
     return status
 
 
@@ -90,18 +97,21 @@ def _run_fields(run: Run | None) -> Fields | None:
     }
 
 
-def _best(experiment_id: str, task: str) -> Fields | None:
-    """The run with the best validation score, with that score and its test score."""
-    run = best_run(experiment_id, task)
-    if run is None:
+def _best(experiment: Experiment, task: str) -> Fields | None:
+    """The best run by validation of those that a promotion would compare, and the splits that it would leave out."""
+    choice, compared = expected_split(task, experiment.experiment_id)
+    if not compared:
         return None
-    metric = SELECTION[task]
+    best = compared[0]
     return {
-        **_run_fields(run),
-        "metric": metric,
-        "val": run.data.metrics[f"val/{metric}"],
-        "test": run.data.metrics.get(f"test/{metric}"),
-        "split": run.data.tags.get("split"),
+        **_run_fields(read_run(best.run_id)),
+        "metric": SELECTION[task],
+        "val": best.score,
+        "test": best.test,
+        "split": choice.split,
+        "split_reason": choice.reason,
+        "other_splits": [asdict(count) for count in choice.others],
+        "left_out": left_out_text(choice, experiment.name, task),
     }
 
 
@@ -250,15 +260,18 @@ def _stage_table(status: Fields) -> str:
 
 
 def _best_table(status: Fields) -> str:
+    """The best run of each task, the split on which it is the best, and the splits that were left out."""
     rows = []
+    splits = []
     for task, best in status["best"].items():
         if best:
             label = METRICS[best["metric"]].label_with_unit
             rows.append((task, best["name"], label, format_score(best["val"]), format_score(best["test"])))
+            splits.append(f"{task}: on split `{best['split']}`, {best['split_reason']}. {best['left_out']}".strip())
     if not rows:
         return ""
-    header = ("task", "run", "score", "validation", "test")
-    return "Best by validation, on the split of the newest run:\n\n" + markdown_table(header, rows)
+    table = markdown_table(("task", "run", "score", "validation", "test"), rows)
+    return "\n\n".join(["Best by validation, of the runs that promotion compares:", table, *splits])
 
 
 def _champion_table(status: Fields) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -11,6 +12,7 @@ from urllib.request import url2pathname
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from abalone.data.labels import is_old
 from abalone.data.reading import read
@@ -75,7 +77,8 @@ def candidate(
     with tracked_run(name, {"stage": name, "task": task}, RunOptions(experiment_name=experiment)) as run_id:
         if has_model:
             config = load_settings(STAGE_OF_TASK[task], {"hidden_sizes": "4"}).model_config()
-            log_model(build(config).eval(), config, dataset.frame.iloc[parts.train], {"task": task}, name="model")
+            settings = {"task": task, "data": "uci", "seed": str(seed)}
+            log_model(build(config).eval(), config, dataset.frame.iloc[parts.train], settings, name="model")
         columns = {PREDICTION_COLUMNS[task]: predicted.round(9)}
         table = frame.assign(**columns).rename_axis("row").reset_index()
         log_files(run_id, texts={}, figures={}, tables={"predictions/val.json": table})
@@ -116,6 +119,28 @@ def version_with(alias: str, task: str = "classification") -> Any:
 def refusals(decision: Decision) -> dict[str, str]:
     """Map each candidate's name to the reason of its refusal."""
     return {candidate.name: candidate.refusal for candidate in decision.candidates}
+
+
+def register_by_hand(run_id: str, task: str = "classification") -> Any:
+    """Register the model of a run and make it champion as a person does in the UI, without any of our tags."""
+    client = MlflowClient()
+    name = REGISTERED_MODELS[task]
+    version = mlflow.register_model(f"models:/{model_id_of(run_id)}", name)
+    client.set_registered_model_alias(name, "champion", version.version)
+    return version
+
+
+def delete_for_good(run_id: str) -> None:
+    """Delete a run as ``mlflow gc`` does: its artifacts too, but not its logged model."""
+    run = MlflowClient().get_run(run_id)
+    MlflowClient().delete_run(run_id)
+    shutil.rmtree(url2pathname(urlparse(run.info.artifact_uri).path))
+    SqlAlchemyStore(mlflow.get_tracking_uri(), "unused")._hard_delete_run(run_id)
+
+
+def split_of(run_id: str) -> str:
+    """Return the fingerprint of a run's split."""
+    return MlflowClient().get_run(run_id).data.tags["split"]
 
 
 def experiment_id(name: str = "abalone") -> str:

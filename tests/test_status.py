@@ -7,10 +7,10 @@ import json
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from registry_store import candidate, promote_one, say_nothing, version_with
+from registry_store import candidate, promote_one, say_nothing, split_of, version_with
 
 from abalone.registry.rollback import rollback
-from abalone.settings import STAGES
+from abalone.settings import STAGES, UserError
 from abalone.status import read_status, status_text, study_of_winner
 from abalone.tracking.lookup import store_name
 from abalone.tracking.run_logging import Scores, log_batch
@@ -66,16 +66,33 @@ def test_stages_are_listed_in_the_guides_order_the_latest_run_of_each(store):
     assert status["next"][0] == "python -m abalone deepen"
 
 
-def test_best_is_by_validation_on_the_split_of_the_newest_run(store):
-    candidate("other split", 0.9, seed=1)
+def test_best_is_by_validation_of_what_promotion_compares(store):
     candidate("good", 0.6)
     candidate("better", 0.7, test=0.9)
+    candidate("without a model", 0.9, has_model=False)
+    other = candidate("other split", 0.9, seed=1)
     leave_run("trial", {"stage": "trial", "task": "classification"}, {"val/log_loss": 0.001})
     status = read_status()
     best = status["best"]["classification"]
     assert (best["name"], best["metric"], best["test"]) == ("better", "log_loss", 0.9)
+    assert best["split_reason"] == "the one with the most candidates"
+    assert [count["split"] for count in best["other_splits"]] == [split_of(other)]
+    text = status_text(status)
+    assert f"-P experiment=abalone -P task=classification -P split={split_of(other)}" in text
     assert status["best"]["regression"] is None
     assert "python -m abalone promote" in status["next"]
+    promote_one(split=split_of(other))
+    best = read_status()["best"]["classification"]
+    assert (best["name"], best["split_reason"]) == ("other split", "that of the champion")
+
+
+def test_a_deleted_experiment_is_reported_with_the_command_that_restores_it(store):
+    leave_run("encode", {"stage": "encode"})
+    MlflowClient().delete_experiment("1")
+    with pytest.raises(
+        UserError, match="'abalone' was deleted; restore it with: mlflow experiments restore --experiment-id 1;"
+    ):
+        read_status()
 
 
 def test_champions_say_since_when_also_after_a_rollback(store):

@@ -1,4 +1,4 @@
-"""Commands around the champions and the store: ``promote``, ``rollback``, ``predict``, ``evaluate`` and ``status``."""
+"""Commands around the champions and the store: ``promote``, ``predict``, ``evaluate``, ``status`` and others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from abalone import api
 from abalone.cli.group import command
 from abalone.cli.options import (
     boolean_option,
@@ -42,6 +43,11 @@ STATUS_IF_WORSE = 3  # of ``evaluate``, for a schedule that is to act on it
 )
 @boolean_option("--dry-run", "Decide and report, but leave the registry unchanged.")
 @boolean_option("--force", "Promote even if the champion cannot be compared on the same rows.")
+@click.option(
+    "--split",
+    default="",
+    help="Fingerprint of the split whose runs are candidates  [default: the champion's, or that of most candidates]",
+)
 @json_option
 @run_options
 def promote(
@@ -50,24 +56,24 @@ def promote(
     min_improvement: float,
     dry_run: bool,
     force: bool,
+    split: str,
     json: bool,
     experiment_name: str | None,
     run_name: str | None,
     debug: bool,
 ) -> None:
     """Make the best classifier and the best regressor champions, and say why."""
-    from abalone.registry import promotion
-    from abalone.tracking.runs import RunOptions
-
     with reporting(json):
-        decisions = promotion.promote(
+        decisions = api.promote(
             tasks_of(task),
-            say,
             experiment=experiment or None,
             min_improvement=min_improvement,
             dry_run=dry_run,
             force=force,
-            options=RunOptions(experiment_name, run_name),
+            split=split,
+            say=say,
+            experiment_name=experiment_name,
+            run_name=run_name,
         )
     if json:
         print_object(decisions_object(decisions, dry_run))
@@ -78,10 +84,7 @@ def promote(
 @run_options
 def rollback(task: str, experiment_name: str | None, run_name: str | None, debug: bool) -> None:
     """Restore the previous champion."""
-    from abalone.registry import rollback as registry_rollback
-    from abalone.tracking.runs import RunOptions
-
-    registry_rollback.rollback(tasks_of(task), say, RunOptions(experiment_name, run_name))
+    api.rollback(tasks_of(task), say=say, experiment_name=experiment_name, run_name=run_name)
 
 
 @command("predict", "--input rows.csv --output scored.csv")
@@ -112,19 +115,24 @@ def predict(
     debug: bool,
 ) -> None:
     """Score a table of raw rows with both champions, as a tracked run."""
-    from abalone.registry import prediction_run
-    from abalone.registry.scoring import Request
     from abalone.registry.table_files import STDOUT
-    from abalone.tracking.runs import RunOptions
 
     to_stdout = output in STDOUT
     if to_stdout and json:
         raise click.UsageError("--json and --output - both need stdout; give a file as output")
-    request = Request(units, {"interval": interval, "distribution": distribution}, skip_bad)
     stdout = sys.stdout  # before ``reporting`` takes its place
     with reporting(json or to_stdout):
-        summary = prediction_run.predict(
-            input, output, request, say, options=RunOptions(experiment_name, run_name), stdout=stdout
+        summary = api.predict(
+            input,
+            output,
+            units=units,
+            interval=interval,
+            distribution=distribution,
+            skip_bad=skip_bad,
+            say=say,
+            experiment_name=experiment_name,
+            run_name=run_name,
+            stdout=stdout,
         )
     if json:
         print_object(summary)
@@ -154,14 +162,18 @@ def evaluate(
     debug: bool,
 ) -> None:
     """Score both champions on a labelled file, and say whether they are still as good as promised."""
-    from abalone.registry import evaluation_run
-    from abalone.tracking.runs import RunOptions
-
-    options = RunOptions(experiment_name, run_name)
     with reporting(json):
-        evaluations = evaluation_run.evaluate(
-            data, say, units=units, target=target, fail_if_worse=fail_if_worse, options=options
+        evaluations = api.evaluate(
+            data,
+            units=units,
+            target=target,
+            fail_if_worse=fail_if_worse,
+            say=say,
+            experiment_name=experiment_name,
+            run_name=run_name,
         )
+    from abalone.registry import evaluation_run
+
     if json:
         print_object({found.task: evaluation_run.evaluation_object(found) for found in evaluations})
     if fail_if_worse and evaluation_run.is_any_worse(evaluations):
@@ -174,11 +186,24 @@ def evaluate(
 @debug_option
 def status(json: bool, experiment_name: str | None, debug: bool) -> None:
     """Show what has been run, what is best, the champions, the studies, and what to do next."""
-    from abalone.status import read_status, status_text
-
     with reporting(json):
-        found = read_status(experiment_name)
+        found = api.read_status(experiment_name)
     if json:
         print_object(found)
     else:
+        from abalone.status import status_text
+
         say(status_text(found))
+
+
+@command("relocate", "--debug")
+@debug_option
+def relocate(debug: bool) -> None:
+    """Mend a tracking database that was moved or copied together with its folder mlruns.
+
+    MLflow records absolute paths. This makes the mlruns beside the SQLite database the place of every file that is
+    there: of experiments, runs, logged models and champions. It moves no file.
+    """
+    from abalone.tracking import relocation
+
+    say(relocation.relocate())

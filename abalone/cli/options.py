@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -96,11 +98,23 @@ json_option = boolean_option("--json", "Print one JSON object and nothing else; 
 def parse_settings(stage: str, given: Mapping[str, Any]) -> Any:
     """The settings of a stage, overridden by the options that were given; a bad value is a usage error."""
     overrides = {key: value for key, value in given.items() if value is not None}
+    if "data" in overrides:
+        overrides["data"] = absolute_data(overrides["data"])
     try:
         return settings.load_settings(stage, overrides)
     except settings.BadValue as error:
         option = f"--{error.key.replace('_', '-')}"
         raise click.BadParameter(error.message, param_hint=f"'{option}'") from None
+
+
+def absolute_data(source: str) -> str:
+    """A value of ``--data`` as a run records it: ``uci``, or an absolute path without quotes around it."""
+    path = source.strip()
+    if path in ("", "uci"):
+        return path
+    if path[0] == path[-1] and path[0] in "'\"" and not Path(path).exists():
+        path = path[1:-1]
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def keys_of(stage: str) -> list[str]:

@@ -21,6 +21,13 @@ def say(text: str) -> None:
     click.echo(fit_text(text, shutil.get_terminal_size((80, 24)).columns))
 
 
+def show(result: Any) -> None:
+    """Print the scores of a run, and how to browse it."""
+    from abalone.stages.stage import show_result
+
+    show_result(result, say)
+
+
 @contextmanager
 def reporting(json: bool) -> Iterator[None]:
     """Send to stderr all that is printed within the block, if stdout is to hold one JSON object only."""
@@ -65,6 +72,7 @@ def decisions_object(decisions: Sequence[Any], dry_run: bool) -> dict[str, Any]:
         by_task[decision.task] = {
             "promotes": decision.promotes,
             "reason": decision.reason,
+            "split": decision.split,
             "version": decision.version,
             "champion_before": decision.champion,
             "best": decision.challenger,

@@ -1,9 +1,9 @@
 """Find the runs that can be promoted, and the reason why each other run cannot. Writes nothing.
 
 A run passes the gate if it is finished, has a model, and its validation score is better than the baseline by
-``MARGIN``. The split of the newest run that passes is the **current split**. Only runs on the same data and split are
-eligible; they are ranked by ``settings.SELECTION`` on validation. The best one is loaded and must score a few rows
-before it is chosen; if it fails, the next is tried.
+``MARGIN``. Of those that pass, only the runs on one split are eligible (``splits.py`` has the rule); they are ranked by
+``settings.SELECTION`` on validation. The best one is loaded and must score a few rows before it is chosen; if it fails,
+the next is tried.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 
 from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
-from abalone.registry.versions import all_pages, rolled_back
+from abalone.registry.versions import all_pages, find_rolled_back
 from abalone.settings import SELECTION
 
 MARGIN = 0.05
@@ -40,7 +40,9 @@ class Candidate:
     started : int
         Milliseconds since 1970.
     dataset, split : str
-        Fingerprints; empty if the run has none.
+        Fingerprints; empty if the run has none. That of the split covers the data.
+    data, seed : str
+        Settings of the run; empty if it has none.
     model_id : str
         The task's logged model; empty if the run has none.
     score, baseline, test : float or None
@@ -56,6 +58,8 @@ class Candidate:
     started: int
     dataset: str
     split: str
+    data: str
+    seed: str
     model_id: str
     score: float | None
     baseline: float | None
@@ -64,7 +68,7 @@ class Candidate:
 
 
 def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
-    """Return every run of the task, whatever its state.
+    """Return every run of the task, whatever its state, with the refusal of those that do not pass the gate.
 
     A run of ``rings`` belongs to both tasks, and its tag ``task`` names both; so the tag is searched for the task's
     name.
@@ -75,6 +79,7 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
     candidates = []
     for run in all_pages(client.search_runs, [experiment_id], f"tags.task LIKE '%{task}%'"):
         tags = run.data.tags
+        params = run.data.params
         metrics = run.data.metrics
         candidate = Candidate(
             run_id=run.info.run_id,
@@ -84,12 +89,14 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             started=run.info.start_time,
             dataset=tags.get("dataset", ""),
             split=tags.get("split", ""),
+            data=params.get("data", ""),
+            seed=params.get("seed", ""),
             model_id=models.get(run.info.run_id, ""),
             score=metrics.get(f"val/{metric}"),
             baseline=metrics.get(f"baseline/val_{metric}"),
             test=metrics.get(f"test/{metric}"),
         )
-        candidates.append(candidate)
+        candidates.append(replace(candidate, refusal=_gate_refusal(task, candidate)))
     return candidates
 
 
@@ -101,36 +108,51 @@ def _models_by_run(client: MlflowClient, task: str, experiment_id: str) -> dict[
     return models
 
 
-def judge_candidates(task: str, candidates: Sequence[Candidate], versions: Sequence[Any]) -> tuple[Candidate, ...]:
-    """Sort candidates, best first, and add the reason to those that cannot be promoted.
+def refuse_rolled_back(candidates: Sequence[Candidate], versions: Sequence[Any]) -> list[Candidate]:
+    """Refuse the candidates that were rolled back, or have the same score on the same split.
 
     Parameters
     ----------
-    task : str
-        classification or regression.
     candidates : sequence of Candidate
         As ``find_candidates`` returns them.
     versions : sequence of ModelVersion
         All versions of the task's registered model.
-
-    Returns
-    -------
-    tuple of Candidate
-        Best first, then the refused.
     """
-    judged = [replace(c, refusal=_gate_refusal(task, c)) for c in candidates]
-    fit = [c for c in judged if not c.refusal]
-    if fit:
-        newest = max(fit, key=lambda c: c.started)
-        judged = [replace(c, refusal=c.refusal or _split_refusal(c, newest, versions)) for c in judged]
-    judged.sort(key=_rank)
-    for i, candidate in enumerate(judged):
-        # Loading is slow, so it ends with the first model that works.
-        problem = "" if candidate.refusal else _model_refusal(candidate)
+    judged = []
+    for candidate in candidates:
+        refusal = candidate.refusal
+        if not refusal:
+            version = find_rolled_back(versions, candidate.run_id, candidate.split, repr(candidate.score))
+            refusal = f"version {version}, of the same run or score, was rolled back" if version else ""
+        judged.append(replace(candidate, refusal=refusal))
+    return judged
+
+
+def try_models(candidates: Sequence[Candidate], split: str) -> list[Candidate]:
+    """Load the models of a split, the best first, until one works; refuse those that do not.
+
+    Loading is slow, so the models that come after it are not tried.
+    """
+    judged = sorted(candidates, key=_rank)
+    for place, candidate in enumerate(judged):
+        if candidate.refusal or candidate.split != split:
+            continue
+        problem = _model_refusal(candidate)
         if not problem:
             break
-        judged[i] = replace(candidate, refusal=problem)
-    return tuple(sorted(judged, key=lambda c: bool(c.refusal)))
+        judged[place] = replace(candidate, refusal=problem)
+    return judged
+
+
+def keep_split(candidates: Sequence[Candidate], split: str) -> tuple[Candidate, ...]:
+    """Refuse the candidates of other splits; return the best first, then the refused."""
+    judged = []
+    for candidate in candidates:
+        refusal = candidate.refusal
+        if not refusal and candidate.split != split:
+            refusal = f"other rows (split {candidate.split})"
+        judged.append(replace(candidate, refusal=refusal))
+    return tuple(sorted(judged, key=_rank))
 
 
 def _gate_refusal(task: str, candidate: Candidate) -> str:
@@ -147,15 +169,6 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
         return "no fingerprint of data and split"
     if candidate.baseline is None or not candidate.score <= (1 - MARGIN) * candidate.baseline:
         return f"not {MARGIN:.0%} better than the baseline"
-    return ""
-
-
-def _split_refusal(candidate: Candidate, newest: Candidate, versions: Sequence[Any]) -> str:
-    if (candidate.dataset, candidate.split) != (newest.dataset, newest.split):
-        return f"other rows (split {candidate.split}) than the current split ({newest.split}, run {newest.name})"
-    version = rolled_back(versions).get((candidate.split, repr(candidate.score)))
-    if version:
-        return f"same score as version {version}, which was rolled back"
     return ""
 
 
@@ -184,8 +197,7 @@ def _is_finite(score: float | None) -> bool:
 
 def count_promotable(task: str, experiment_id: str) -> int:
     """Count the runs of an experiment that pass the gate."""
-    refusals = [_gate_refusal(task, candidate) for candidate in find_candidates(task, experiment_id)]
-    return refusals.count("")
+    return [candidate.refusal for candidate in find_candidates(task, experiment_id)].count("")
 
 
 def validation_rows(run_id: str) -> pd.DataFrame:

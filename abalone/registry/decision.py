@@ -1,9 +1,9 @@
 """Decide whether the best candidate replaces the champion. Writes nothing.
 
-Challenger and champion are compared on the same rows: those of the current split. If both were validated on that split,
-their logged predictions are compared. A champion of another split or data file scores the current rows with its own
-code, provided that none of them, by value, was among the rows that trained it or chose its epoch. Where neither is
-possible, ``force`` decides.
+Challenger and champion are compared on the same rows: the validation rows of the split that ``splits.py`` chooses. If
+both were validated on that split, their logged predictions are compared. A champion of another split or data file, or
+whose predictions are lost, scores the rows with its own code, provided that this is fair: none of them, by value, was
+among the rows that trained it or chose its epoch. Where neither is possible, ``force`` decides.
 
 A champion that was fetched but cannot be loaded is replaced without a comparison, since nobody can use it. One whose
 files cannot be fetched keeps the alias: its store may only be down.
@@ -13,32 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from abalone.data.reading import FILE_COLUMNS, read
-from abalone.data.splitting import split
 from abalone.evaluation.scores import paired_bootstrap
-from abalone.model.rows import BadRows
-from abalone.registry.candidates import Candidate, find_candidates, judge_candidates, validation_rows
-from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
-from abalone.registry.versions import CHAMPION, holder, versions
-from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, UserError, as_text
-
-
-class Incomparable(Exception):
-    """The champion cannot be scored fairly on the current rows; the message says why."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The version that holds the alias; ``run_id`` and ``split`` are empty if no promotion registered it."""
-
-    version: int
-    run_id: str
-    split: str
+from abalone.registry.candidates import Candidate, find_candidates, refuse_rolled_back, validation_rows
+from abalone.registry.champion import Champion, Incomparable, champion_predictions, find_champion
+from abalone.registry.loading import UnusableModel
+from abalone.registry.splits import SplitChoice, choose_split
+from abalone.registry.versions import versions
+from abalone.settings import PREDICTION_COLUMNS, SELECTION, as_text
 
 
 @dataclass(frozen=True)
@@ -49,6 +32,10 @@ class Decision:
     ----------
     task : str
         classification or regression.
+    experiment : str
+        Name of the experiment that holds the candidates.
+    split : SplitChoice
+        The split that is compared on, and the others.
     candidates : tuple of Candidate
         Best first, then the refused.
     champion : Champion or None
@@ -62,6 +49,8 @@ class Decision:
     """
 
     task: str
+    experiment: str
+    split: SplitChoice
     candidates: tuple[Candidate, ...]
     champion: Champion | None
     promotes: bool
@@ -79,7 +68,9 @@ class Decision:
         return next(iter(self.eligible), None)
 
 
-def decide(task: str, experiment_id: str, min_improvement: float = 0.0, force: bool = False) -> Decision:
+def decide(
+    task: str, experiment_id: str, min_improvement: float = 0.0, force: bool = False, split: str = ""
+) -> Decision:
     """Find the best candidate of an experiment and compare it with the champion.
 
     Parameters
@@ -88,29 +79,25 @@ def decide(task: str, experiment_id: str, min_improvement: float = 0.0, force: b
         classification or regression.
     experiment_id : str
         Experiment that holds the candidates.
-    min_improvement, force
+    min_improvement, force, split
         As for ``promote``.
     """
-    candidates = judge_candidates(task, find_candidates(task, experiment_id), versions(task))
-    champion = _find_champion(task)
+    champion = find_champion(task)
+    found = refuse_rolled_back(find_candidates(task, experiment_id), versions(task))
+    choice, candidates = choose_split(found, champion.split if champion else "", split)
     challenger = next((candidate for candidate in candidates if not candidate.refusal), None)
     promotes, reason = _judge(task, challenger, champion, min_improvement, force)
     version = champion.version if champion else None
     return Decision(
         task=task,
+        experiment=MlflowClient().get_experiment(experiment_id).name,
+        split=choice,
         candidates=candidates,
         champion=champion,
         promotes=promotes,
         reason=reason,
         version=version,
     )
-
-
-def _find_champion(task: str) -> Champion | None:
-    version = holder(task, CHAMPION)
-    if version is None:
-        return None
-    return Champion(version=int(version.version), run_id=version.run_id or "", split=version.tags.get("split", ""))
 
 
 def _judge(
@@ -140,7 +127,7 @@ def _judge(
 
 
 def _compare(task: str, challenger: Candidate, champion: Champion) -> tuple[float, float, float]:
-    """Compare two models in the selection metric on the current validation rows.
+    """Compare two models in the selection metric on the challenger's validation rows.
 
     Returns
     -------
@@ -155,52 +142,5 @@ def _compare(task: str, challenger: Candidate, champion: Champion) -> tuple[floa
     """
     rows = validation_rows(challenger.run_id)
     challenger_predicts = rows[PREDICTION_COLUMNS[task]].to_numpy()
-    champion_predicts = _champion_predictions(task, challenger, champion, rows)
-    if len(champion_predicts) != len(rows):
-        raise Incomparable(f"version {champion.version} was scored on {len(champion_predicts)} rows, not {len(rows)}")
+    champion_predicts = champion_predictions(task, challenger, champion, rows)
     return paired_bootstrap(task, rows["Rings"].to_numpy(), challenger_predicts, champion_predicts)
-
-
-def _champion_predictions(task: str, challenger: Candidate, champion: Champion, rows: pd.DataFrame) -> np.ndarray:
-    """Return the champion's predictions of the challenger's validation rows.
-
-    The champion is loaded even if its logged predictions are enough, because a champion that does not work must be
-    replaced.
-    """
-    try:
-        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}")
-        if champion.split == challenger.split:
-            model.predict(rows.head())
-            return validation_rows(champion.run_id)[PREDICTION_COLUMNS[task]].to_numpy()
-        _check_unseen(champion, rows)
-        return model.predict(rows)[ANSWER_COLUMNS[task]].to_numpy()
-    except UnreachableModel as error:
-        raise Incomparable(f"version {champion.version} {error.problem}") from error
-    except BadRows as error:
-        raise Incomparable(f"version {champion.version} refuses the current rows ({error.message})") from error
-    except (MlflowException, OSError) as error:
-        raise Incomparable(f"version {champion.version} cannot be read ({describe(error)})") from error
-
-
-def _check_unseen(champion: Champion, rows: pd.DataFrame) -> None:
-    """Raise ``Incomparable`` if any of ``rows``, by its values, trained the champion or chose its epoch."""
-    if not champion.run_id:
-        raise Incomparable(f"the run that trained version {champion.version} is not known")
-    params = MlflowClient().get_run(champion.run_id).data.params
-    try:
-        dataset = read(params["data"], params.get("units", "file"), params.get("target", "auto"))
-        parts = split(dataset, int(params["seed"]))
-    except (KeyError, ValueError, UserError) as error:
-        raise Incomparable(f"the rows that trained version {champion.version} are not known ({error})") from error
-    if parts.fingerprint != champion.split:
-        raise Incomparable(f"the data that trained version {champion.version} have changed since: {dataset.path}")
-    seen = dataset.frame.iloc[np.concatenate([parts.train, parts.val])]
-    shared = _row_values(rows) & _row_values(seen)
-    if shared:
-        raise Incomparable(
-            f"{len(shared)} of the current {len(rows)} validation rows trained version {champion.version}"
-        )
-
-
-def _row_values(frame: pd.DataFrame) -> set[tuple]:
-    return set(frame[list(FILE_COLUMNS)].round(9).itertuples(index=False, name=None))

@@ -14,6 +14,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 from abalone.data.labels import is_old
+from abalone.data.origin import origin
 from abalone.data.reading import Dataset, read
 from abalone.evaluation.calibration import calibration_error, reliability
 from abalone.evaluation.figures import (
@@ -82,7 +83,7 @@ def evaluate(
         given = {"data": source, "units": units, "target": target, "fail_if_worse": as_text(fail_if_worse)}
         log_params(run_id, given)
         dataset = read(source, units, target)
-        log_dataset(run_id, dataset, {"evaluation": np.arange(len(dataset.frame))})
+        log_dataset(run_id, dataset, {"evaluation": np.arange(len(dataset.frame))}, origin(dataset))
         evaluations = [evaluate_champion(task, dataset) for task in TASKS]
         _log(run_id, evaluations, dataset)
         for evaluation in evaluations:

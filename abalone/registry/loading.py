@@ -6,24 +6,23 @@ for different reasons. If the files cannot be fetched, the store is at fault and
 (``UnusableModel``): it was logged by an older version of the project, or its files are damaged.
 
 The files are copied to a temporary folder even if the store is a local one. A read error then belongs to the fetch,
-and Python writes no bytecode into the store.
+and Python writes no bytecode into the store. The folder is deleted as soon as the model is in memory.
 """
 
 from __future__ import annotations
 
-import atexit
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -31,6 +30,8 @@ from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
 from abalone.model.rows import BadRows
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
+from abalone.tracking.database import settle_store
+from abalone.tracking.relocation import missing_folder
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
 LONGEST_REASON = 200  # characters
@@ -152,6 +153,7 @@ def load_champion(task: str) -> LoadedModel:
     UnreachableModel, UnusableModel
         As for ``load_model``.
     """
+    settle_store()
     name = REGISTERED_MODELS[task]
     registry = mlflow.get_registry_uri()
     try:
@@ -181,13 +183,14 @@ def load_model(uri: str) -> LoadedModel:
     UnusableModel
         If they were fetched but cannot be loaded.
     """
-    folder = _fetch(uri)
-    try:
-        with _undo_imports_on_failure(_own_package(folder)):
-            pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-        columns = _answer_columns(pyfunc)
-    except Exception as error:  # damaged files raise errors of any kind
-        raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
+    with TemporaryDirectory(prefix="abalone-model-") as folder:
+        _fetch(uri, Path(folder))
+        try:
+            with _undo_imports_on_failure(_own_package(Path(folder))):
+                pyfunc = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
+            columns = _answer_columns(pyfunc)
+        except Exception as error:  # damaged files raise errors of any kind
+            raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
     return LoadedModel(uri=uri, columns=columns, pyfunc=pyfunc)
 
 
@@ -197,17 +200,25 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
 
 
-def _fetch(uri: str) -> Path:
-    """Copy a model's files into a folder that is deleted when the process ends."""
-    folder = Path(mkdtemp(prefix="abalone-model-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def _fetch(uri: str, folder: Path) -> None:
+    """Copy a model's files into a folder."""
     try:
         mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
     except Exception as error:  # each kind of store has errors of its own
-        raise UnreachableModel(uri, describe(error)) from error
+        raise UnreachableModel(uri, missing_folder(_address(uri)) or describe(error)) from error
     if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
-        raise UnreachableModel(uri, "there is no file MLmodel")
-    return folder
+        raise UnreachableModel(uri, missing_folder(_address(uri)) or "there is no file MLmodel")
+
+
+def _address(uri: str) -> str:
+    """Where the store says that the files of a model are; "" if it does not know the model."""
+    client = MlflowClient()
+    parts = uri.removeprefix("models:/").split("/")
+    with suppress(MlflowException):
+        if len(parts) == 1:
+            return client.get_logged_model(parts[0]).artifact_location
+        return client.get_model_version_download_uri(*parts)
+    return ""
 
 
 def _own_package(folder: Path) -> str:

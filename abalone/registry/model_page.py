@@ -33,8 +33,9 @@ MEASURED = {
 OUTPUT_MEANINGS = {
     "label": f"{' or '.join(CLASS_LABELS)}; Old if the probability is at least 0.5",
     "probability_old": f"probability that the animal has {OLD_FROM_RINGS} rings or more, 0 to 1",
-    "rings": "number of rings in the shell",
+    "rings": "number of rings in the shell: the mean of what is likely, best for a small squared error",
     "age_years": f"rings + {YEARS_BEFORE_FIRST_RING}, years",
+    "rings_median": "the median, a whole number, best for a small absolute error (from runs of `rings` only)",
     "rings_low": "lower end of an interval that holds the rings of 80 % of the animals (from runs of `rings` only)",
     "rings_high": "upper end of that interval (from runs of `rings` only)",
     OUTSIDE: "measurements beyond those of the rows that it was fitted on, by name, separated by commas; else empty",
@@ -42,6 +43,29 @@ OUTPUT_MEANINGS = {
 PURPOSES = {
     "classification": f"Tells old abalone ({OLD_FROM_RINGS} rings or more) from young by sex, size and weights.",
     "regression": "Predicts an abalone's number of rings from its sex, size and weights.",
+}
+# MLflow gives its classifier's metrics the whole answer of a model and ignores `predictions`, hence the function.
+# `evaluators` leaves out its explainer, which stops at pandas' own type of text.
+EVALUATIONS = {
+    "classification": """\
+table["Old"] = table["Rings"] >= 10
+model = mlflow.pyfunc.load_model("{uri}")
+mlflow.models.evaluate(
+    lambda rows: model.predict(rows)["probability_old"] >= 0.5,
+    table.drop(columns="Rings"),
+    targets="Old",
+    model_type="classifier",
+    evaluators="classifier",
+)""",
+    "regression": """\
+mlflow.models.evaluate(
+    "{uri}",
+    table,
+    targets="Rings",
+    predictions="rings",
+    model_type="regressor",
+    evaluators="regressor",
+)""",
 }
 MODEL_PAGE = """\
 {purpose} Use the version with the alias `champion`{now}: it was the best by validation when it was promoted, unless \
@@ -81,6 +105,15 @@ or over REST:
 ```
 mlflow models serve -m {uri} --env-manager local --port 5001
 curl http://127.0.0.1:5001/invocations -H "Content-Type: text/csv" --data-binary @rows.csv
+```
+
+**Evaluate** it on animals whose rings were counted, with the project (`mlflow run . -e evaluate -P data=aged.csv` \
+says whether it still holds) or with MLflow alone:
+
+```python
+mlflow.set_experiment("abalone")
+table = pd.read_csv("aged.csv")  # the columns above and Rings
+{evaluation}
 ```
 
 **Limits**: learned from 4,177 blacklip abalone (*Haliotis rubra*) of Tasmania, measured before 1995; not for other \
@@ -146,4 +179,5 @@ def model_page(task: str, champion: Any | None) -> str:
         inputs=markdown_table(("column", "unit", "what is measured", "accepted"), inputs),
         answers=markdown_table(("column", "meaning"), answers),
         tensor=TENSOR_OUTPUTS[task],
+        evaluation=EVALUATIONS[task].format(uri=f"models:/{name}@champion"),
     )

@@ -8,6 +8,7 @@ from abalone.evaluation.calibration import reliability_text
 from abalone.registry.candidates import MARGIN, Candidate
 from abalone.registry.decision import Decision
 from abalone.registry.promoted_run import PromotedRun, age_table, limits_text
+from abalone.registry.splits import left_out_text
 from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import (
     Naming,
@@ -26,8 +27,10 @@ LONGEST_OUTCOME = 120  # characters, in the description of a run
 LEGEND = (
     "*Gate*: what a run must pass to be promoted. It is finished, has a model, and is at least {margin:.0%} better on "
     "validation than the baseline, which gives every animal the same answer. *Split* is the fingerprint of the data "
-    "and of the rows for training, validation and test; only scores with the same one can be compared. Test scores "
-    "are reported and never used."
+    "and of the rows for training, validation and test; only scores with the same one can be compared. A promotion "
+    "compares on the split of the champion as long as runs on it can be promoted, otherwise on the one with the most "
+    "candidates; a run on other rows, such as a small file of one's own, changes nothing until its split is chosen. "
+    "Test scores are reported and never used."
 )
 
 
@@ -71,7 +74,23 @@ def decision_text(decision: Decision, dry_run: bool = False) -> str:
     """Return what a promotion decided for one task, and why, for a terminal."""
     table = markdown_table(DECISION_HEADER, decision_rows(decision)) if decision.candidates else "No runs of this task."
     rule = f"By `val/{SELECTION[decision.task]}`, lower is better; the gate is {MARGIN:.0%} better than the baseline:"
-    return f"### {decision.task}\n\n{_answer(decision, dry_run, text_only)}\n\n{rule}\n\n{table}"
+    answer = _answer(decision, dry_run, text_only)
+    paragraphs = [f"### {decision.task}", answer, split_text(decision), rule, table]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def split_text(decision: Decision) -> str:
+    """Say on which split a promotion compares, why, and how to choose another; empty without candidates."""
+    choice = decision.split
+    if not choice.split:
+        return ""
+    text = f"The candidates for {decision.task} are compared on split `{choice.split}`, {choice.reason}."
+    return f"{text} {other_splits_text(decision)}".strip()
+
+
+def other_splits_text(decision: Decision) -> str:
+    """Name the splits that a promotion leaves out, and how to choose one; empty without any."""
+    return left_out_text(decision.split, decision.experiment, decision.task)
 
 
 def promotion_page(decisions: Sequence[Decision], dry_run: bool = False, shown: int | None = None) -> str:
@@ -86,6 +105,7 @@ def promotion_page(decisions: Sequence[Decision], dry_run: bool = False, shown: 
         Most candidates to list for each task. MLflow's descriptions hold 8,000 characters.
     """
     parts = [_answer(decision, dry_run, link) for decision in decisions]
+    parts += [split_text(decision) for decision in decisions if decision.split.split]
     parts.append(LEGEND.format(margin=MARGIN))
     parts += [_candidates_table(decision, shown) for decision in decisions]
     return "\n\n".join(parts)
@@ -153,6 +173,7 @@ def champion_line(decision: Decision, metric: str, uri: str, named: Naming = tex
         ``link`` for a page, ``text_only`` for a terminal.
     """
     best = decision.challenger
+    left_out = other_splits_text(decision)
     compared = []
     for rival in decision.eligible:
         if rival.name != best.name:
@@ -162,8 +183,8 @@ def champion_line(decision: Decision, metric: str, uri: str, named: Naming = tex
     return (
         f"Best {MODEL_KINDS[decision.task]} by validation: **{_named_run(best, named)}**, {metric} "
         f"{format_score(best.score)} ({', '.join(compared)}); {decision.reason}. Champion: `{uri}`, "
-        f"{_named_version(decision, decision.version, named)}."
-    )
+        f"{_named_version(decision, decision.version, named)}. {left_out}"
+    ).strip()
 
 
 def version_page(decision: Decision, promotion: str, promoted: PromotedRun) -> str:

@@ -4,7 +4,8 @@ MLflow has no transactions and no compare-and-set on an alias, so two promotions
 therefore registers its version, sets the alias, and reads the registry again. Of all versions registered since the
 champion that it replaces, on the same split, the best must hold the alias; if it does not, the promotion sets the alias
 again. The last to set the alias has seen every other version, so promotions at the same time, on any number of
-machines, end with the best version as champion.
+machines, end with the best version as champion. If they promote the same run, the first version of it is kept and the
+others are deleted again.
 
 Two limits remain. A process that is killed between two steps leaves a version without the alias; the next promotion
 takes it into account. Promotions on different splits cannot be ranked, so the last one wins.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -23,7 +23,14 @@ from mlflow import MlflowClient
 from abalone.registry.candidates import Candidate, count_promotable
 from abalone.registry.decision import Decision, decide
 from abalone.registry.model_page import create_model, describe_model
-from abalone.registry.pages import DECISION_HEADER, decision_rows, decision_text, promotion_page, version_page
+from abalone.registry.pages import (
+    DECISION_HEADER,
+    decision_rows,
+    decision_text,
+    other_splits_text,
+    promotion_page,
+    version_page,
+)
 from abalone.registry.promoted_run import limits_text, read_promoted_run
 from abalone.registry.versions import (
     ATTEMPTS,
@@ -31,13 +38,15 @@ from abalone.registry.versions import (
     LIMITS_TAG,
     PREVIOUS,
     all_pages,
+    find_rolled_back,
     holder,
-    rolled_back,
     set_alias,
     versions,
 )
 from abalone.settings import REGISTERED_MODELS, SELECTION, UserError, as_text
 from abalone.tracking.addresses import find_run_path
+from abalone.tracking.database import prepare_database
+from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
 
@@ -56,6 +65,7 @@ def promote(
     min_improvement: float = 0.0,
     dry_run: bool = False,
     force: bool = False,
+    split: str = "",
     options: RunOptions = RunOptions(),
 ) -> list[Decision]:
     """Make the best model of each task champion if it is better than the current champion.
@@ -74,6 +84,9 @@ def promote(
         Decide, but leave the registry as it is.
     force : bool
         Promote the best candidate even if it cannot be compared with the champion.
+    split : str
+        Fingerprint of the split whose runs are candidates; "" for that of the champion, or, if it has none, the one
+        with the most candidates.
     options : RunOptions
         Where the promotion's own run is filed.
 
@@ -89,6 +102,7 @@ def promote(
     """
     if not 0 <= min_improvement < math.inf:
         raise UserError(f"min_improvement: {min_improvement} is not valid; expected a number of at least 0")
+    prepare_database()
     client = MlflowClient()
     experiment_id = ""
     if experiment:
@@ -101,11 +115,12 @@ def promote(
             "min_improvement": min_improvement,
             "dry_run": as_text(dry_run),
             "force": as_text(force),
+            "split": split,
         }
         log_params(run_id, params)
         if not experiment_id:
             experiment_id = client.get_run(run_id).info.experiment_id
-        decisions = [decide(task, experiment_id, min_improvement, force) for task in tasks]
+        decisions = [decide(task, experiment_id, min_improvement, force, split) for task in tasks]
         lacking = [decision for decision in decisions if not decision.challenger]
         if not lacking and not dry_run:
             page = find_run_path(run_id)
@@ -144,6 +159,34 @@ def register_champion(decision: Decision, run_id: str, page: str, client: Mlflow
         registered a better version.
     """
     client = client or MlflowClient()
+    version = _version_of(decision) or _create_version(decision, run_id, page, client)
+    winner = _settle_alias(client, decision)
+    describe_model(client, decision.task)
+    if winner == version:
+        return replace(decision, version=winner)
+    reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
+    return replace(decision, version=winner, promotes=False, reason=reason)
+
+
+def _version_of(decision: Decision) -> int | None:
+    """The first version of the challenger that was registered after the champion; None if there is none.
+
+    Another promotion at the same time, or one that was killed, has registered it.
+    """
+    champion = decision.champion.version if decision.champion else 0
+    found = []
+    for version in versions(decision.task):
+        if int(version.version) > champion and version.run_id == decision.challenger.run_id and "score" in version.tags:
+            found.append(int(version.version))
+    return min(found, default=None)
+
+
+def _create_version(decision: Decision, run_id: str, page: str, client: MlflowClient) -> int:
+    """Register the challenger, and return its version: of several promotions at the same time, that of the first.
+
+    No other promotion can have given the alias to the version that is deleted: whoever sees it sees the first one too,
+    which has the same score and precedence.
+    """
     best = decision.challenger
     name = REGISTERED_MODELS[decision.task]
     promoted = read_promoted_run(decision.task, best, client)
@@ -153,15 +196,13 @@ def register_champion(decision: Decision, run_id: str, page: str, client: Mlflow
         tags[LIMITS_TAG] = limits
     description = version_page(decision, page, promoted)
     create_model(client, decision.task)
-    registered = client.create_model_version(
+    created = client.create_model_version(
         name, f"models:/{best.model_id}", best.run_id, tags, description=description, model_id=best.model_id
     )
-    winner = _settle_alias(client, decision, registered)
-    describe_model(client, decision.task)
-    if winner == int(registered.version):
-        return replace(decision, version=winner)
-    reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
-    return replace(decision, version=winner, promotes=False, reason=reason)
+    first = _version_of(decision)
+    if first != int(created.version):
+        client.delete_model_version(name, created.version)
+    return first
 
 
 def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
@@ -179,7 +220,7 @@ def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
     return tags
 
 
-def _settle_alias(client: MlflowClient, decision: Decision, registered: Any) -> int:
+def _settle_alias(client: MlflowClient, decision: Decision) -> int:
     """Set the alias until the best version registered since the replaced champion holds it; return that version."""
     task = decision.task
     name = REGISTERED_MODELS[task]
@@ -187,8 +228,8 @@ def _settle_alias(client: MlflowClient, decision: Decision, registered: Any) -> 
     for _ in range(ATTEMPTS):
         champion = holder(task, CHAMPION)
         current = int(champion.version) if champion else 0
-        scores = _rival_scores(task, replaced, registered.tags["split"])
-        best = min(scores, key=lambda version: (scores[version], -version), default=current)
+        scores = _rival_scores(task, replaced, decision.challenger.split)
+        best = min(scores, key=lambda version: (scores[version], version), default=current)
         is_of_another_split = current > replaced and current not in scores
         if current == best or is_of_another_split:
             return current
@@ -201,12 +242,13 @@ def _settle_alias(client: MlflowClient, decision: Decision, registered: Any) -> 
 def _rival_scores(task: str, replaced: int, split: str) -> dict[int, float]:
     """Score of each version of a split that was registered after version ``replaced`` and not rolled back."""
     known = versions(task)
-    given_up = rolled_back(known)
     scores = {}
     for version in known:
         score = version.tags.get("score")
         is_later = int(version.version) > replaced
-        if is_later and score and version.tags.get("split") == split and (split, score) not in given_up:
+        if not (is_later and score and version.tags.get("split") == split):
+            continue
+        if not find_rolled_back(known, version.run_id, split, score):
             scores[int(version.version)] = float(score)
     return scores
 
@@ -227,18 +269,24 @@ def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> None:
 def _find_experiment(name: str, tasks: Sequence[str]) -> str:
     """Return the id of an experiment."""
     found = MlflowClient().get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
+    refuse_deleted(found)
+    if found is None:
         raise NoCandidate(f"no experiment {name!r}; {_elsewhere(tasks)}")
     return found.experiment_id
 
 
 def _no_candidate(lacking: Sequence[Decision], experiment_id: str) -> str:
-    """Say that an experiment has no candidate, and which experiments have one."""
+    """Say that an experiment has no candidate, and which splits and experiments have one."""
     tasks = [decision.task for decision in lacking]
     refused = sum(len(decision.candidates) for decision in lacking)
-    name = MlflowClient().get_experiment(experiment_id).name
-    elsewhere = _elsewhere(tasks, experiment_id)
-    return f"no candidate for {' and '.join(tasks)} in experiment {name!r} ({refused} runs refused); {elsewhere}"
+    where = f"experiment {lacking[0].experiment!r}"
+    other_splits = [other_splits_text(decision) for decision in lacking if decision.split.others]
+    if other_splits:
+        where += f" on split {lacking[0].split.split}"
+        elsewhere = " ".join(other_splits)
+    else:
+        elsewhere = _elsewhere(tasks, experiment_id)
+    return f"no candidate for {' and '.join(tasks)} in {where} ({refused} runs refused); {elsewhere}"
 
 
 def _elsewhere(tasks: Sequence[str], searched_id: str | None = None) -> str:

@@ -1,26 +1,52 @@
-"""Restore the previous champion."""
+"""Restore the previous champion.
+
+MLflow sets one alias at a time. From before the first until after the last change, a tag of the registered model says
+what is being done, so that the next rollback can complete one that was killed in between.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow import MlflowClient
 
 from abalone.registry.model_page import describe_model
-from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder, set_alias
+from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLING_BACK, holder, set_alias
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.addresses import Naming, link, registered_model_path, text_only, version_path
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 
 
+@dataclass(frozen=True)
+class Swap:
+    """Two versions whose aliases a rollback exchanges.
+
+    Parameters
+    ----------
+    going : int
+        Version that was champion and becomes previous.
+    coming : int
+        Version that was previous and becomes champion.
+    is_undo : bool
+        Whether this undoes an earlier rollback.
+    """
+
+    going: int
+    coming: int
+    is_undo: bool
+
+
 def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptions = RunOptions()) -> None:
     """Swap champion and previous champion of each task.
 
     The version that loses the alias is tagged ``rolled_back``, and its score is not promoted again on its split. A
-    second rollback swaps the two back, removes that tag, and sets none.
+    second rollback swaps the two back, removes that tag, and sets none. If a rollback was killed after it
+    set an alias, the next one only completes it.
 
     Parameters
     ----------
@@ -36,37 +62,57 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
     UserError
         If a task has no previous champion; nothing is changed then.
     """
-    client = MlflowClient()
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
-        pairs = {}
-        for task in tasks:
-            pairs[task] = (_required_holder(task, CHAMPION), _required_holder(task, PREVIOUS))
-        for task, (champion, previous) in pairs.items():
-            name = REGISTERED_MODELS[task]
-            if ROLLED_BACK in previous.tags:
-                client.delete_model_version_tag(name, previous.version, ROLLED_BACK)
-            else:
-                client.set_model_version_tag(name, champion.version, ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
-            set_alias(client, name, CHAMPION, previous.version)
-            set_alias(client, name, PREVIOUS, champion.version)
+        client = MlflowClient()
+        swaps = {task: _read_swap(client, task) for task in tasks}
+        for task, swap in swaps.items():
+            _carry_out(client, REGISTERED_MODELS[task], swap)
             describe_model(client, task)
-        log_tags(run_id, {DESCRIPTION_TAG: _describe(pairs, link)})
-        say(_describe(pairs, text_only))
+        log_tags(run_id, {DESCRIPTION_TAG: _describe(swaps, link)})
+        say(_describe(swaps, text_only))
 
 
-def _describe(pairs: Mapping[str, tuple[Any, Any]], named: Naming) -> str:
+def _read_swap(client: MlflowClient, task: str) -> Swap:
+    """What the rollback of a task has to do: what an earlier one left undone, or a new swap."""
+    name = REGISTERED_MODELS[task]
+    champion = _required_version(task, CHAMPION)
+    previous = _required_version(task, PREVIOUS)
+    begun = client.get_registered_model(name).tags.get(ROLLING_BACK)
+    if begun:
+        swap = Swap(**json.loads(begun))
+        # Otherwise it was killed before the first alias, or a promotion has come between.
+        if int(champion.version) == swap.coming and int(previous.version) in (swap.coming, swap.going):
+            return swap
+    if champion.version == previous.version:
+        raise UserError(f"{name} has no version before version {champion.version}; nothing to roll back")
+    return Swap(going=int(champion.version), coming=int(previous.version), is_undo=ROLLED_BACK in previous.tags)
+
+
+def _carry_out(client: MlflowClient, name: str, swap: Swap) -> None:
+    """Give each version the alias of the other; to do it again does no harm."""
+    client.set_registered_model_tag(name, ROLLING_BACK, json.dumps(asdict(swap)))
+    if not swap.is_undo:
+        client.set_model_version_tag(name, str(swap.going), ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
+    set_alias(client, name, CHAMPION, swap.coming)
+    set_alias(client, name, PREVIOUS, swap.going)
+    if swap.is_undo:
+        client.delete_model_version_tag(name, str(swap.coming), ROLLED_BACK)
+    client.delete_registered_model_tag(name, ROLLING_BACK)
+
+
+def _describe(swaps: Mapping[str, Swap], named: Naming) -> str:
     """Name the new champion and the new previous version of each task."""
     lines = []
-    for task, (champion, previous) in pairs.items():
+    for task, swap in swaps.items():
         name = REGISTERED_MODELS[task]
         model = named(name, registered_model_path(name))
-        back = named(f"version {previous.version}", version_path(name, previous.version))
-        gone = named(str(champion.version), version_path(name, champion.version))
+        back = named(f"version {swap.coming}", version_path(name, swap.coming))
+        gone = named(str(swap.going), version_path(name, swap.going))
         lines.append(f"{model}: {back} is champion again; {gone} is previous.")
     return "\n\n".join(lines)
 
 
-def _required_holder(task: str, alias: str) -> Any:
+def _required_version(task: str, alias: str) -> Any:
     version = holder(task, alias)
     if version is None:
         raise UserError(f"{REGISTERED_MODELS[task]} has no version with the alias {alias}; nothing to roll back")

@@ -13,6 +13,7 @@ from abalone.settings import REGISTERED_MODELS
 CHAMPION = "champion"  # alias of the version to use
 PREVIOUS = "previous"  # alias of the version that the champion replaced
 ROLLED_BACK = "rolled_back"  # tag of a version: when it was rolled back
+ROLLING_BACK = "rolling_back"  # tag of a registered model: what a rollback is doing
 LIMITS_TAG = "limits"  # tag of a version: how far off it is for old animals
 PAGE_SIZE = 100
 ATTEMPTS = 20
@@ -34,17 +35,19 @@ def versions(task: str) -> list[Any]:
     return list(all_pages(MlflowClient().search_model_versions, f"name = '{REGISTERED_MODELS[task]}'"))
 
 
-def rolled_back(versions: Sequence[Any]) -> dict[tuple[str, str], str]:
-    """Map (split, score) of each version that was rolled back to its version number.
+def find_rolled_back(versions: Sequence[Any], run_id: str, split: str, score: str) -> str:
+    """Find the version because of which a run is not promoted again; "" if there is none.
 
-    The key is the score and not the run, so that neither another version nor another run with the same score on the
-    same split is promoted again.
+    The score counts and not only the run, so that neither another version nor another run with the same score on the
+    same split is promoted again. The run counts for a version that was registered by hand, which has no tags.
     """
-    found = {}
     for version in versions:
-        if ROLLED_BACK in version.tags:
-            found[version.tags.get("split"), version.tags.get("score")] = version.version
-    return found
+        if ROLLED_BACK not in version.tags:
+            continue
+        has_same_score = (version.tags.get("split"), version.tags.get("score")) == (split, score)
+        if has_same_score or version.run_id == run_id:
+            return str(version.version)
+    return ""
 
 
 def all_pages(search: Callable[..., Any], *query: Any) -> Iterator[Any]:

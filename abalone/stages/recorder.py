@@ -15,6 +15,7 @@ from torch import nn
 
 from abalone.data.labels import is_old
 from abalone.data.loading import LoadedData
+from abalone.data.origin import origin
 from abalone.evaluation.figures import confusion_matrix, predicted_actual, residuals, roc_curve
 from abalone.evaluation.overfitting import OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import baseline, scores
@@ -208,7 +209,7 @@ def record_training(
         tables[f"predictions/{part}.json"] = prediction_table(data.dataset.frame, rows, training.predicted[part])
     texts = {"settings.toml": to_toml(training.settings), "command.txt": repeat_command(training.stage, params)}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
-    log_dataset(run_id, data.dataset, data.split.parts())
+    log_dataset(run_id, data.dataset, data.split.parts(), origin(data.dataset))
     tags |= {DESCRIPTION_TAG: page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
     tags |= environment_tags()
     final = _final_scores(training, model_ids)
@@ -228,7 +229,12 @@ def _final_scores(training: Training, model_ids: Mapping[str, str]) -> list[Scor
 
 
 def final_metrics(
-    task: str, part: str, data: LoadedData, predicted: np.ndarray, fitted: np.ndarray
+    task: str,
+    part: str,
+    data: LoadedData,
+    predicted: np.ndarray,
+    fitted: np.ndarray,
+    median: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Scores of a model on one part of the split, and those of the baseline.
 
@@ -242,6 +248,8 @@ def final_metrics(
         Probability of Old, or rings, of the rows of the part.
     fitted : ndarray, int64
         Numbers of the rows that the model was fitted on, and that the baseline knows.
+    median : ndarray [n], optional
+        As ``scores`` takes it.
 
     Returns
     -------
@@ -250,7 +258,7 @@ def final_metrics(
     """
     rings = data.rings[data.split.scored()[part]]
     metrics = {}
-    for name, value in scores(task, rings, predicted).items():
+    for name, value in scores(task, rings, predicted, median).items():
         metrics[f"{part}/{name}"] = value
     for name, value in baseline(task, data.rings[fitted], rings).items():
         metrics[f"baseline/{part}_{name}"] = value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -83,7 +84,7 @@ def _what_to_do() -> str:
     advice = ": `make run` fills it with runs"
     names = [experiment.name for experiment in MlflowClient().search_experiments() if _has_runs(experiment)]
     if names:
-        advice += f"; there are runs in {', '.join(names)}: MLFLOW_EXPERIMENT_NAME={names[0]} make ui"
+        advice += f"; there are runs in {', '.join(names)}: MLFLOW_EXPERIMENT_NAME={shlex.quote(names[0])} make ui"
     return advice
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 
-from abalone.settings import METRICS, SELECTION
+from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.runs import EXPERIMENT_NAME
-from abalone.tracking.views import leaderboard_query, selection_key
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -23,28 +24,25 @@ def find_experiment(name: str | None = None) -> Experiment | None:
     ----------
     name : str, optional
         Name that the user gave; by default that of the environment, or ``abalone``.
+
+    Raises
+    ------
+    UserError
+        If it was deleted.
     """
     client = MlflowClient()
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
-        return client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
-    return client.get_experiment_by_name(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME)
+        found = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
+    else:
+        found = client.get_experiment_by_name(name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME)
+    refuse_deleted(found)
+    return found
 
 
 def newest_run(experiment_id: str, query: str) -> Run | None:
     """The run that began last of those that a query of MLflow's finds."""
-    return _first(experiment_id, query, "attributes.start_time DESC")
-
-
-def best_run(experiment_id: str, task: str) -> Run | None:
-    """The finished run with the best validation score, on the split of the newest run that has such a score."""
-    query = leaderboard_query(task)
-    newest = newest_run(experiment_id, query)
-    if newest is None:
-        return None
-    if "split" in newest.data.tags:
-        query += f" and tags.split = '{newest.data.tags['split']}'"
-    direction = "DESC" if METRICS[SELECTION[task]].greater_is_better else "ASC"
-    return _first(experiment_id, query, f"{selection_key(task)} {direction}")
+    order = ["attributes.start_time DESC"]
+    return next(iter(MlflowClient().search_runs([experiment_id], query, max_results=1, order_by=order)), None)
 
 
 def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:
@@ -58,6 +56,26 @@ def study_runs(experiment_id: str, limit: int = 100) -> list[Run]:
 def read_run(run_id: str) -> Run:
     """A run by its id."""
     return MlflowClient().get_run(run_id)
+
+
+def data_source(run: Run) -> str:
+    """Where the rows of a training can be read: ``uci``, or an absolute path.
+
+    The data set of a run is where the rows came from. Its parameter ``data`` is what was typed, possibly relative to
+    another folder and, under ``mlflow run``, with quotes; it decides only if the data set does not lead to a file.
+
+    Raises
+    ------
+    KeyError
+        If the run has neither.
+    """
+    for entry in run.inputs.dataset_inputs:
+        address = json.loads(entry.dataset.source)
+        if entry.dataset.source_type == "http":
+            return "uci"
+        if Path(address["uri"]).is_file():
+            return address["uri"]
+    return run.data.params["data"]
 
 
 def _first(experiment_id: str, query: str, order: str) -> Run | None:

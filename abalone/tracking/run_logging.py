@@ -104,7 +104,7 @@ def _metrics(curves: Mapping[str, Sequence[float]], final: Sequence[Scores]) -> 
     return metrics
 
 
-def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Any]) -> None:
+def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Any], origin: tuple[str, Mapping[str, str]]) -> None:
     """Log a data set as an input of a run, once for each part of its split.
 
     Parameters
@@ -115,16 +115,19 @@ def log_dataset(run_id: str, dataset: Any, parts: Mapping[str, Any]) -> None:
         A checked file, see ``abalone.data.reading``.
     parts : mapping of str to ndarray, int64
         Row numbers by the use of the part. Each part has a digest of its own.
+    origin : pair of str and mapping
+        MLflow's type of the source and its address, see ``abalone.data.origin``.
     """
     columns = (*RAW_COLUMNS, "Rings")
     schema = [{"type": _column_type(name), "name": name, "required": True} for name in columns]
+    source_type, address = origin
     inputs = []
     for context, rows in parts.items():
         entity = DatasetEntity(
             name=dataset.name,
             digest=hashlib.sha256(dataset.sha256.encode() + rows.tobytes()).hexdigest()[:12],
-            source_type="local",
-            source=json.dumps({"uri": str(dataset.path)}),
+            source_type=source_type,
+            source=json.dumps(address, ensure_ascii=False),
             schema=json.dumps({"mlflow_colspec": schema}),
             profile=json.dumps({"num_rows": len(rows)}),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from abalone.settings import UserError
 from abalone.tracking.addresses import full_address, run_path, runs_path
-from abalone.tracking.database import prepare_database
+from abalone.tracking.database import create_experiment, prepare_database, settle_store
+from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.processes import close_orphans, process_tags
+from abalone.tracking.relocation import check_artifacts
 from abalone.tracking.signals import defer_signals
 from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
 
@@ -64,6 +68,12 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
     ------
     str
         The run's id.
+
+    Raises
+    ------
+    UserError
+        If ``MLFLOW_RUN_ID`` names a run that is not RUNNING, or files of the run would be written to a place that the
+        user did not choose.
     """
     prepare_database()
     with _start(name, {**process_tags(), **(tags or {})}, options) as active:
@@ -95,30 +105,49 @@ def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.Activ
         experiment_id = parent.info.experiment_id
         return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, nested=True, tags=tags)
     if "MLFLOW_RUN_ID" in os.environ:  # start_run() resumes it
-        if options.run_name or _has_generated_name(os.environ["MLFLOW_RUN_ID"]):
+        resumed = _run_to_resume(os.environ["MLFLOW_RUN_ID"])
+        check_artifacts(resumed.info.experiment_id)
+        if options.run_name or _is_generated(resumed.info.run_name):
             tags["mlflow.runName"] = run_name
         return mlflow.start_run(tags=tags)
-    return mlflow.start_run(run_name=run_name, experiment_id=_experiment_id(options.experiment_name), tags=tags)
+    experiment_id = _experiment_id(options.experiment_name)
+    check_artifacts(experiment_id)
+    return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, tags=tags)
+
+
+def _run_to_resume(run_id: str) -> Run:
+    """The run that ``mlflow run`` has made for this process; MLflow itself would resume a finished run too."""
+    run = MlflowClient().get_run(run_id)
+    if run.info.lifecycle_stage != "active" or run.info.status != "RUNNING":
+        state = run.info.status if run.info.lifecycle_stage == "active" else "deleted"
+        raise UserError(
+            f"MLFLOW_RUN_ID is that of a run that is {state}: {run_id}; expected one that is RUNNING, such as "
+            "`mlflow run` makes; `unset MLFLOW_RUN_ID` to make a new run"
+        )
+    return run
 
 
 def _experiment_id(name: str | None) -> str:
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
+        refuse_deleted(MlflowClient().get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"]))
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
+    refuse_deleted(MlflowClient().get_experiment_by_name(name))
+    create_experiment(name)
     # Use the id returned, not the active experiment: when several processes create the experiment at the same time,
     # the active one may be Default.
     return mlflow.set_experiment(name).experiment_id
 
 
-def _has_generated_name(run_id: str) -> bool:
-    """Whether MLflow generated the run's name, such as ``gaudy-dolphin-797``.
+def _is_generated(run_name: str) -> bool:
+    """Whether MLflow generated a run's name, such as ``gaudy-dolphin-797``.
 
     ``mlflow run`` does so unless its user gives a name. MLflow records no difference, so the name is recognised by
     MLflow's own lists of words: a private import, which a test guards.
     """
     from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
-    words = MlflowClient().get_run(run_id).info.run_name.split("-")
+    words = run_name.split("-")
     return len(words) == 3 and words[0] in _GENERATOR_PREDICATES and words[1] in _GENERATOR_NOUNS
 
 
@@ -177,15 +206,9 @@ def how_to_browse(run_id: str) -> str:
 
 def ui_command() -> str:
     """The command that opens the UI on the current store, or "" if the store is a server, which has the UI."""
+    settle_store()
     uri = mlflow.get_tracking_uri()
     if uri.startswith(("http://", "https://")):
         return ""
     program = Path(sys.executable).with_name("mlflow")
-    return f"{program} ui --backend-store-uri {_absolute(uri)}"
-
-
-def _absolute(uri: str) -> str:
-    """The same store for a process in another folder: a relative SQLite path made absolute."""
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
-    return uri
+    return shlex.join([str(program), "ui", "--backend-store-uri", uri])

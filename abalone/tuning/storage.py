@@ -5,21 +5,41 @@ from __future__ import annotations
 import os
 import socket
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from abalone.settings import METRICS, SELECTION, UserError
+from abalone.tuning.journal import open_journal, read_journal
 from abalone.tuning.optuna_logging import quiet_optuna
 from abalone.tuning.plan import Plan
 
 PLAN_ATTRIBUTE = "abalone"  # user attribute of a study that holds its plan
+
+
+def check_study(plan: Plan, name: str, storage: str) -> None:
+    """Raise what ``open_study`` would raise, and write nothing.
+
+    Parameters
+    ----------
+    plan, name, storage
+        As for ``open_study``.
+
+    Raises
+    ------
+    UserError
+        As for ``open_study``.
+    """
+    with quiet_optuna(), _usable(storage):
+        backend = _existing(storage)
+        if backend and name in _study_names(backend):
+            _check_plan(optuna.load_study(study_name=name, storage=backend), plan)
 
 
 def open_study(plan: Plan, name: str, storage: str, worker: int = 0) -> optuna.Study:
@@ -77,19 +97,48 @@ def open_storage(storage: str) -> BaseStorage:
     UserError
         If it cannot be opened, or is an MLflow tracking database.
     """
-    try:
+    with _usable(storage):
         if "://" not in storage:
-            return JournalStorage(JournalFileBackend(storage))
-        _refuse_tracking_database(storage)
+            return open_journal(storage)
+        _table_names(storage)
         return RDBStorage(storage)
+
+
+@contextmanager
+def _usable(storage: str) -> Iterator[None]:
+    """Turn errors of the file system, SQLAlchemy and database drivers into one that names the storage."""
+    try:
+        yield
     except UserError:
         raise
-    except Exception as error:  # from the file system, SQLAlchemy, a database driver, or a missing driver
+    except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(
             f"the storage {hide_password(storage)!r} cannot be used ({reason}); expected the path of a journal file, "
             "or the URL of a database that can be reached, such as sqlite:///studies.db"
         ) from None
+
+
+def _existing(storage: str) -> BaseStorage | None:
+    """Open a storage that exists without writing to it; None if ``open_storage`` is to create it."""
+    if "://" not in storage:
+        return read_journal(storage) if _is_file(Path(storage)) else None
+    from sqlalchemy.engine import make_url
+
+    url = make_url(storage)
+    is_sqlite_file = url.get_backend_name() == "sqlite" and url.database
+    if is_sqlite_file and not _is_file(Path(url.database)):  # connecting to it would create it
+        return None
+    return RDBStorage(storage) if "studies" in _table_names(storage) else None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file exists; raises an ``OSError`` if it does not and cannot be created."""
+    if path.exists():
+        return True
+    if not os.access(path.parent, os.W_OK):
+        raise OSError(f"{path.parent} is not a folder that can be written to")
+    return False
 
 
 def hide_password(storage: str) -> str:
@@ -106,29 +155,38 @@ def hide_password(storage: str) -> str:
 
 def _create(plan: Plan, name: str, backend: BaseStorage) -> optuna.Study | None:
     """Create a study; None if one of this name exists."""
-    # Looked up first, because a journal file also keeps the attempts that it refuses.
-    known = optuna.get_all_study_summaries(backend, include_best_trial=False)
-    if name in [summary.study_name for summary in known]:
+    if name in _study_names(backend):  # looked up first, because a journal also keeps the attempts that it refuses
         return None
     direction = "maximize" if METRICS[SELECTION[plan.task]].greater_is_better else "minimize"
     with suppress(optuna.exceptions.DuplicatedStudyError):  # another process has just created it
         return optuna.create_study(storage=backend, study_name=name, direction=direction)
 
 
-def _refuse_tracking_database(storage: str) -> None:
-    """Raise if a database holds MLflow's tables: mixed with Optuna's, neither program could open it again."""
+def _study_names(backend: BaseStorage) -> list[str]:
+    return [summary.study_name for summary in optuna.get_all_study_summaries(backend, include_best_trial=False)]
+
+
+def _table_names(storage: str) -> list[str]:
+    """Tables of a database.
+
+    Raises
+    ------
+    UserError
+        If MLflow's are among them: mixed with Optuna's, neither program could open the database again.
+    """
     from sqlalchemy import create_engine, inspect
 
     engine = create_engine(storage)
     try:
-        is_tracking_database = "experiments" in inspect(engine).get_table_names()
+        names = inspect(engine).get_table_names()
     finally:
         engine.dispose()
-    if is_tracking_database:
+    if "experiments" in names:
         raise UserError(
             f"the storage {hide_password(storage)!r} is an MLflow tracking database; expected a separate database, "
             "such as sqlite:///studies.db, or no -P storage for the default journal file"
         )
+    return names
 
 
 def _check_plan(study: optuna.Study, plan: Plan) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import optuna
 
 from abalone.data.loading import load_data
+from abalone.registry.splits import left_out_note
 from abalone.stages.recorder import Result
 from abalone.tracking.database import beside_database, reach
 from abalone.tracking.run_logging import log_params
-from abalone.tracking.runs import RunOptions, tracked_run
+from abalone.tracking.runs import RunOptions, experiment_id_of, tracked_run
 from abalone.tracking.signals import defer_signals
 from abalone.training.population import fit_many
 from abalone.tuning.pages import outcome
@@ -21,7 +22,7 @@ from abalone.tuning.plan import Plan
 from abalone.tuning.progress import Progress
 from abalone.tuning.results import count_trials
 from abalone.tuning.search import Limits, search
-from abalone.tuning.storage import hide_password, open_study
+from abalone.tuning.storage import check_study, hide_password, open_study
 from abalone.tuning.study_run import log_study
 from abalone.tuning.trial_runs import adopt_trials
 from abalone.tuning.winner import train_winner
@@ -72,8 +73,8 @@ def run_tune(
     Raises
     ------
     UserError
-        If the data, the storage or the study's name cannot be used, before anything is written; or at the end, if no
-        trial is complete.
+        If the data, the storage, the study's name or the experiment cannot be used, before anything is written; or at
+        the end, if no trial is complete.
     """
     data = load_data(plan.settings.data, plan.settings.seed, plan.settings.units, plan.settings.target)
     if data.dataset.understood:
@@ -81,8 +82,7 @@ def run_tune(
     reach()
     name = where.study or f"{plan.task}-{secrets.token_hex(3)}"
     storage = where.storage or str(beside_database(JOURNAL))
-    study = open_study(plan, name, storage)
-    say(f"study {name} in {hide_password(storage)}")
+    check_study(plan, name, storage)
     tags = {
         "stage": "tune",
         "study": name,
@@ -91,10 +91,16 @@ def run_tune(
         "split": data.split.fingerprint,
     }
     with tracked_run(f"tune {plan.task}", tags, options) as run_id:
+        study = open_study(plan, name, storage)  # only now, because a study without a run would be left behind
+        say(f"study {name} in {hide_password(storage)}")
         log_params(run_id, _params(plan, limits))
         adopt_trials(run_id, name)
         run_study(run_id, study, plan, storage, limits, say)
-        return train_winner(run_id, study, plan)
+        winner = train_winner(run_id, study, plan)
+        note = left_out_note(plan.task, experiment_id_of(run_id), data.split.fingerprint)
+        if note:
+            say(note)
+        return winner
 
 
 def run_study(

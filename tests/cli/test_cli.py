@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from helpers import ROOT, environment
+from warm_processes import PYTHON, warm_environment
 
+from abalone.cli.options import parse_settings
 from abalone.cli.output import print_object
 from abalone.cli.program import cli
 from abalone.cli.tables import fit_text
@@ -50,6 +53,33 @@ def test_underscores_do_for_hyphens_in_options():
     done = CliRunner().invoke(cli, ["classify", "--learning_rate", "7"])
     assert done.exit_code == 2
     assert "'--learning-rate'" in done.output
+
+
+@pytest.mark.parametrize(
+    "given, recorded",
+    [
+        ("uci", "uci"),
+        ("my rows.csv", "{here}/my rows.csv"),
+        ("'my rows.csv'", "{here}/my rows.csv"),
+        ('"/else where/rows.csv"', "/else where/rows.csv"),
+        ("../rows.csv", "{above}/rows.csv"),
+        ("~/rows.csv", "{home}/rows.csv"),
+    ],
+)
+def test_a_path_to_data_is_recorded_as_an_absolute_one_without_quotes(own_folder, given, recorded):
+    places = {"here": own_folder, "above": own_folder.parent, "home": Path.home()}
+    assert parse_settings("classify", {"data": given}).data == recorded.format(**places)
+
+
+def test_quotes_that_belong_to_the_name_of_a_file_are_kept(own_folder):
+    (own_folder / "'rows'").touch()
+    assert parse_settings("classify", {"data": "'rows'"}).data == f"{own_folder}/'rows'"
+
+
+def test_relocate_says_what_it_did(store):
+    done = CliRunner().invoke(cli, ["relocate"])
+    assert done.exit_code == 0
+    assert "nothing to do" in done.output
 
 
 def cells(text: str) -> list[list[str]]:
@@ -152,8 +182,8 @@ def test_a_training_shows_a_bar_on_a_terminal_and_the_table_fits_its_width(store
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
-    command = [sys.executable, "-m", "abalone", "classify", "--epochs", "3"]
-    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-m", "abalone", "classify", "--epochs", "3"]
+    env = {**warm_environment(), "PYTHONPATH": str(ROOT)}
     env.pop("COLUMNS", None)  # which pytest-xdist sets, and which would hide the terminal's own width
     process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env)
     os.close(slave)

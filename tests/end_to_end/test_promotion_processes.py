@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment, mlflow_run
+from helpers import ROOT
 from mlflow import MlflowClient
 from registry_store import (
     CLASSIFIER,
@@ -19,12 +18,14 @@ from registry_store import (
     promote_one,
     replace_in,
     runs_of,
+    split_of,
     version_with,
 )
+from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
 from abalone.data.reading import SHIPPED_FILE
 from abalone.main import run_main
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.stage import run_stage
 from abalone.tracking.addresses import version_path
@@ -37,8 +38,8 @@ def client(store) -> MlflowClient:
 
 def start(*arguments: str, project: Path = ROOT) -> subprocess.Popen:
     """Start ``python -m abalone`` of a copy of the project, in the test's folder."""
-    command = [sys.executable, "-m", "abalone", *arguments]
-    env = {**environment(), "PYTHONPATH": str(project)}
+    command = [PYTHON, "-m", "abalone", *arguments]
+    env = {**warm_environment(), "PYTHONPATH": str(project)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
@@ -90,14 +91,14 @@ def test_main_with_models_too_weak_to_promote_still_succeeds(client):
 
 @pytest.mark.slow
 def test_promote_and_rollback_by_mlflow_run(client):
-    empty = mlflow_run("-e", "promote", "-P", "task=classification", "--experiment-name", "abalone")
+    empty = warm_mlflow_run("-e", "promote", "-P", "task=classification", "--experiment-name", "abalone")
     assert empty.returncode != 0 and "no candidate for classification" in empty.stderr
     candidate("first", 0.4)
     for name, skill in (("first", 0.4), ("second", 0.6)):
         candidate(name, skill)
-        done = mlflow_run("-e", "promote", "-P", "task=classification", "-P", "experiment=abalone")
+        done = warm_mlflow_run("-e", "promote", "-P", "task=classification", "-P", "experiment=abalone")
         assert done.returncode == 0 and "**promoted**" in done.stdout, done.stderr
-    done = mlflow_run("-e", "rollback", "-P", "task=classification")
+    done = warm_mlflow_run("-e", "rollback", "-P", "task=classification")
     assert done.returncode == 0 and "version 1 is champion again" in done.stdout, done.stderr
     states = {run.info.status for e in client.search_experiments() for run in client.search_runs([e.experiment_id])}
     assert states == {"FINISHED", "FAILED"}
@@ -126,7 +127,7 @@ def test_champions_score_a_file_alike_whatever_the_projects_code_has_become(clie
         run_stage(stage, load_settings(stage, {"epochs": 3}))
         promote_one(task)
     shutil.copy(SHIPPED_FILE, "rows.csv")
-    score_csv("rows.csv", "here.csv")
+    score_table("rows.csv", "here.csv")
     status, out, err = finish(start("predict", "--input", "rows.csv", "--output", "there.csv", project=changed_project))
     assert status == 0 and out == "4177 rows scored: there.csv\n", err
     assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
@@ -140,10 +141,10 @@ def test_a_promotion_compares_alike_whatever_the_projects_code_has_become(client
     Path("b.data").write_text("".join(lines[2000:]))
     run_stage("encode", load_settings("encode", {"epochs": 3, "data": "a.data"}))
     promote_one()
-    run_stage("encode", load_settings("encode", {"epochs": 3, "data": "b.data"}))
-    here = promote_one(dry_run=True)
+    split = split_of(run_stage("encode", load_settings("encode", {"epochs": 3, "data": "b.data"})).run_id)
+    here = promote_one(dry_run=True, split=split)
     assert "against the champion (95 % interval" in here.reason
-    dry_run = ("promote", "--task", "classification", "--dry-run", "true")
+    dry_run = ("promote", "--task", "classification", "--dry-run", "true", "--split", split)
     status, out, err = finish(start(*dry_run, project=changed_project))
     assert status == 0 and here.reason in out, err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -12,7 +11,6 @@ from mlflow import MlflowClient
 from registry_store import (
     CLASSIFIER,
     candidate,
-    experiment_id,
     make_unsealed,
     model_folder,
     model_id_of,
@@ -20,6 +18,7 @@ from registry_store import (
     refusals,
     rename_package,
     replace_in,
+    split_of,
     version_with,
 )
 
@@ -88,15 +87,15 @@ def test_a_dry_run_decides_but_leaves_the_registry_alone(client):
     assert not client.search_registered_models()
 
 
-def test_a_champion_that_was_trained_on_todays_rows_is_left_to_force(client):
+def test_a_champion_that_was_trained_on_the_rows_of_the_split_is_left_to_force(client):
     candidate("old", 0.4)
     promote_one()
-    candidate("new", 0.6, seed=1)
-    decision = promote_one()
+    split = split_of(candidate("new", 0.6, seed=1))
+    decision = promote_one(split=split)
     assert not decision.promotes and version_with("champion").version == 1
-    assert "211 of the current 418 validation rows trained version 1" in decision.reason and "force" in decision.reason
-    assert "other rows" in refusals(decision)["old"]
-    assert promote_one(force=True).promotes and version_with("champion").version == 2
+    assert "211 of the 418 validation rows of this split trained version 1" in decision.reason
+    assert "force" in decision.reason and "other rows" in refusals(decision)["old"]
+    assert promote_one(split=split, force=True).promotes and version_with("champion").version == 2
 
 
 @pytest.fixture
@@ -109,13 +108,17 @@ def two_files(own_folder) -> tuple[str, str]:
 
 
 def train_and_promote(data: str) -> Decision:
-    run_stage("encode", load_settings("encode", {"epochs": 3, "data": data}))
-    return promote_one()
+    result = run_stage("encode", load_settings("encode", {"epochs": 3, "data": data}))
+    return promote_one(split=split_of(result.run_id))
 
 
-def test_a_champion_of_other_data_is_scored_again_on_todays_rows(client, two_files):
+def test_a_champion_of_other_data_is_scored_again_on_the_rows_of_the_split_from_any_folder(
+    client, two_files, monkeypatch, tmp_path_factory
+):
     train_and_promote(two_files[0])
-    decision = train_and_promote(two_files[1])
+    result = run_stage("encode", load_settings("encode", {"epochs": 3, "data": two_files[1]}))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    decision = promote_one(split=split_of(result.run_id))
     rows = validation_rows(decision.challenger.run_id)
     again = mlflow.pyfunc.load_model(f"models:/{CLASSIFIER}/1").predict(rows)["probability_old"].to_numpy()
     difference = decision.challenger.score - scores("classification", rows["Rings"].to_numpy(), again)["log_loss"]
@@ -129,18 +132,6 @@ def test_a_champion_whose_data_file_has_changed_is_left_to_force(client, two_fil
         file.write(SHIPPED_FILE.read_text().splitlines()[-1])
     decision = train_and_promote(two_files[1])
     assert not decision.promotes and "version 1 have changed since" in decision.reason
-
-
-def test_a_champion_that_was_registered_by_hand_is_left_to_force(client):
-    candidate("by hand", 0.4)
-    [model] = client.search_logged_models([experiment_id()])
-    client.create_registered_model(CLASSIFIER)
-    client.create_model_version(CLASSIFIER, f"models:/{model.model_id}", model_id=model.model_id)
-    client.set_registered_model_alias(CLASSIFIER, "champion", "1")
-    candidate("better", 0.6)
-    decision = promote_one()
-    assert not decision.promotes and "version 1 have changed since" in decision.reason
-    assert promote_one(force=True).promotes and version_with("champion").version == 2
 
 
 @pytest.mark.parametrize("seed", [0, 1], ids=["same split", "another split"])
@@ -175,19 +166,9 @@ def test_a_champion_whose_files_cannot_be_fetched_is_left_to_force(client, seed)
     promote_one()
     folder = champion_folder()
     folder.rename(folder.with_name("away"))
-    candidate("better", 0.6, seed=seed)
-    decision = promote_one()
+    split = split_of(candidate("better", 0.6, seed=seed))
+    decision = promote_one(split=split)
     assert not decision.promotes and version_with("champion").version == 1
     assert "it cannot be compared with the champion: version 1 cannot be fetched (" in decision.reason
     assert decision.reason.endswith("; force=false decides")
-    assert promote_one(force=True).promotes and version_with("champion").version == 2
-
-
-def test_a_champion_whose_predictions_are_lost_is_left_to_force(client):
-    run_id = candidate("lost", 0.4)
-    promote_one()
-    [folder] = (path for path in Path("mlruns").rglob("predictions") if run_id in str(path))
-    shutil.rmtree(folder)
-    candidate("better", 0.6)
-    decision = promote_one()
-    assert not decision.promotes and "version 1 cannot be read (" in decision.reason
+    assert promote_one(split=split, force=True).promotes and version_with("champion").version == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from registry_store import candidate, experiment_id, model_id_of, promote_one, runs_of, say_nothing, version_with
 
+from abalone.data.origin import origin
 from abalone.data.reading import read
 from abalone.data.splitting import split
 from abalone.evaluation.age_groups import group_by_age
@@ -107,7 +110,7 @@ def test_the_page_of_the_model_follows_the_champion(client):
 def test_the_rows_that_a_model_was_fitted_on_are_counted_from_its_run(client, params, expected):
     dataset = read()
     with tracked_run("fitted") as run_id:
-        log_dataset(run_id, dataset, split(dataset, 0).parts())
+        log_dataset(run_id, dataset, split(dataset, 0).parts(), origin(dataset))
         mlflow.log_params(params)
     assert fitted_rows(client.get_run(run_id)) == expected
 
@@ -154,12 +157,13 @@ def test_the_page_of_a_promotion_answers_both_tasks_before_its_tables(client):
 
 
 def test_a_description_shortens_long_refusals_and_the_file_does_not(client):
-    candidate("elsewhere", 0.3, tags={"split": "another"})
-    candidate("x" * 200, 0.3)  # its name is part of the refusal
+    candidate("only", 0.3)
     decision = decide("classification", experiment_id())
-    _, full = linked_rows(decision)
-    _, short = linked_rows(decision, shown=10)
-    assert full[-1].endswith(f"run {'x' * 200})")
+    [only] = decision.candidates
+    decision = replace(decision, candidates=(replace(only, refusal="x" * 200),))
+    [full] = linked_rows(decision)
+    [short] = linked_rows(decision, shown=10)
+    assert full[-1].endswith("x" * 200)
     assert len(short[-1]) == LONGEST_OUTCOME + 1
     assert full[-1].startswith(short[-1].removesuffix("…"))
 

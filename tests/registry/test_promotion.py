@@ -12,6 +12,7 @@ from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id,
 from abalone.model.columns import RAW_COLUMNS
 from abalone.registry.decision import decide
 from abalone.registry.promotion import promote, register_champion
+from abalone.registry.versions import versions
 from abalone.settings import REGISTERED_MODELS
 
 
@@ -102,6 +103,7 @@ def test_a_promotion_logs_its_options_and_the_gate(client):
         "min_improvement": "0.002",
         "dry_run": "false",
         "force": "false",
+        "split": "",
     }
     page = run.data.tags["mlflow.note.content"]
     assert page.index("*Gate*: what a run must pass") < page.index("| run")
@@ -150,3 +152,40 @@ def test_an_alias_that_another_promotion_sets_first_is_set_again(client):
     assert not register_champion(decisions["good"], "run", PROMOTION_PAGE, slow).promotes
     assert slow.is_overtaken
     assert client.get_run(version_with("champion").run_id).info.run_name == "better"
+
+
+def test_promotions_of_the_same_run_at_the_same_time_leave_one_version(client):
+    candidate("old", 0.3)
+    promote_one()
+    candidate("new", 0.6)
+    decision = decide("classification", experiment_id())
+    others = []
+
+    class SlowClient(MlflowClient):
+        """Lets two other promotions register the run after this one has found no version of it."""
+
+        def create_model_version(self, *arguments, **options):
+            if not others:
+                others.append(1)
+                others.extend(register_champion(decision, "run", PROMOTION_PAGE, SlowClient()) for _ in range(2))
+            return super().create_model_version(*arguments, **options)
+
+    last = register_champion(decision, "run", PROMOTION_PAGE, SlowClient())
+    assert [outcome.version for outcome in (*others[1:], last)] == [2, 2, 2]
+    assert [version.version for version in versions("classification")] == [2, 1]
+    assert (version_with("champion").version, version_with("previous").version) == (2, 1)
+
+
+def test_a_version_that_a_killed_promotion_left_is_used_by_the_next_one(client):
+    candidate("only", 0.6)
+
+    class Mortal(MlflowClient):
+        """Dies before it sets the alias."""
+
+        def set_registered_model_alias(self, *arguments):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        register_champion(decide("classification", experiment_id()), "run", PROMOTION_PAGE, Mortal())
+    assert promote_one().promotes
+    assert [version.version for version in versions("classification")] == [version_with("champion").version] == [1]

@@ -114,11 +114,6 @@ def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champio
         assert scored[name].to_numpy() == pytest.approx(expected[name].to_numpy(), abs=1e-6)
 
 
-def test_a_row_outside_the_training_range_is_marked_in_one_column_for_both(champions):
-    scored = score(FRAME.assign(Height=[0.1, 1.14] + [0.1] * 5, Length=[0.5, 0.9] + [0.5] * 5).to_csv(index=False))
-    assert scored["outside_training_range"].fillna("").tolist() == ["", "Length,Height"] + [""] * 5
-
-
 def test_stdin_and_stdout_in_a_real_process(champions):
     """stdout holds the table alone, so that it can be piped on; a bad row leaves it empty."""
     command = [sys.executable, "-m", "abalone", "predict", "--input", "-", "--output"]
@@ -132,6 +127,11 @@ def test_stdin_and_stdout_in_a_real_process(champions):
     bad = HEADERLESS.replace("M", "X", 1)
     done = subprocess.run([*command, "-"], input=bad, **options)
     assert done.returncode == 1 and done.stdout == "" and "line 1: Sex is 'X'" in done.stderr
+
+
+def test_a_row_outside_the_training_range_is_marked_in_one_column_for_both(champions):
+    scored = score(FRAME.assign(Height=[0.1, 1.14] + [0.1] * 5, Length=[0.5, 0.9] + [0.5] * 5).to_csv(index=False))
+    assert scored["outside_training_range"].fillna("").tolist() == ["", "Length,Height"] + [""] * 5
 
 
 def test_without_a_champion_it_says_how_to_make_one(store):
@@ -209,7 +209,7 @@ def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champion
     status, megabytes = done.stdout.split()[-2:]
     assert status == "0" and float(megabytes) < 500
     with open("scored.csv") as scored:
-        assert next(scored).endswith(",rings,age_years,rings_low,rings_high,outside_training_range\n")
+        assert next(scored).endswith(",rings,age_years,rings_median,rings_low,rings_high,outside_training_range\n")
         assert sum(1 for _ in scored) == 4177 * copies
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from abalone.tracking.database import beside_database, prepare_database, reach
+from abalone.settings import UserError
+from abalone.tracking.database import (
+    beside_database,
+    create_experiment,
+    database_path,
+    prepare_database,
+    reach,
+    settle_store,
+    sqlite_uri,
+)
 
-
-@pytest.fixture(autouse=True)
-def default_uri_afterwards():
-    yield
-    mlflow.set_tracking_uri(None)
+AWKWARD = "My Projekt ä #1 50% a?b"
 
 
 def test_a_new_database_is_complete_and_leaves_no_draft(own_folder):
@@ -50,10 +57,72 @@ def test_a_store_that_cannot_be_reached_raises_what_mlflow_raises(monkeypatch):
     "uri, path",
     [
         ("sqlite:////elsewhere/mlflow.db", "/elsewhere/studies.journal"),
-        ("sqlite:///mlflow.db", "studies.journal"),
+        ("sqlite:////else%20where/mlflow.db?timeout=9", "/else where/studies.journal"),
+        ("sqlite:///mlflow.db", "{here}/studies.journal"),
         ("http://127.0.0.1:9", "studies.journal"),
     ],
 )
-def test_a_file_lies_beside_an_sqlite_database_or_in_the_current_folder(uri, path):
+def test_a_file_lies_beside_an_sqlite_database_or_in_the_current_folder(own_folder, uri, path):
     mlflow.set_tracking_uri(uri)
-    assert beside_database("studies.journal") == Path(path)
+    assert beside_database("studies.journal") == Path(path.format(here=own_folder))
+
+
+@pytest.fixture
+def awkward_folder(own_folder, monkeypatch) -> Path:
+    """The working folder, whose name has the characters that a URI encodes."""
+    folder = own_folder / AWKWARD
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_default_uri_of_mlflow_leads_to_the_file_that_mlflow_opens(awkward_folder):
+    assert "%20" in mlflow.get_tracking_uri(), "MLflow encodes it"
+    prepare_database()
+    assert [path.name for path in awkward_folder.iterdir()] == ["mlflow.db"]
+    assert database_path() == awkward_folder / "mlflow.db"
+    assert mlflow.MlflowClient().get_experiment("0").artifact_location == (awkward_folder / "mlruns/0").as_uri()
+
+
+def test_no_folder_with_an_encoded_name_is_made_for_characters_that_can_stand_for_themselves(
+    empty_database, own_folder, monkeypatch
+):
+    folder = own_folder / "My Projekt ä #1"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    monkeypatch.chdir(folder)
+    reach()
+    assert [path.name for path in own_folder.iterdir()] == [folder.name]
+
+
+def test_a_settled_store_is_the_same_one_in_any_folder_and_in_a_child_process(awkward_folder, own_folder, monkeypatch):
+    mlflow.set_tracking_uri("sqlite:///new.db?timeout=9")
+    settle_store()
+    monkeypatch.chdir(own_folder)
+    assert database_path() == awkward_folder / "new.db"
+    assert os.environ["MLFLOW_TRACKING_URI"] == sqlite_uri(awkward_folder / "new.db") + "?timeout=9"
+
+
+def test_the_artifacts_of_a_new_experiment_lie_beside_the_database_and_not_in_the_current_folder(store, own_folder):
+    create_experiment("mine")
+    create_experiment("mine")  # it exists, which is no error
+    experiment = mlflow.MlflowClient().get_experiment_by_name("mine")
+    assert experiment.artifact_location == (own_folder / "mlruns" / experiment.experiment_id).as_uri()
+
+
+def test_a_relative_uri_with_mlflow_run_from_another_folder_is_refused_with_the_absolute_form(own_folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    mlflow.set_tracking_uri("sqlite:///new.db")
+    with pytest.raises(UserError, match=r'MLFLOW_TRACKING_URI="sqlite:///\$PWD/new\.db"'):
+        prepare_database()
+    assert not list(own_folder.iterdir()), "no database is made in the wrong folder"
+
+
+def test_a_relative_uri_that_leads_to_another_database_than_that_of_the_run_is_refused_too(store, monkeypatch):
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(UserError, match="is relative"):
+        prepare_database()
+    monkeypatch.setenv("MLFLOW_RUN_ID", mlflow.MlflowClient().create_run("0").info.run_id)
+    prepare_database()
+    assert mlflow.get_tracking_uri() == store

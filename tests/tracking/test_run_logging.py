@@ -71,7 +71,7 @@ def test_parameters_that_mlflow_run_logged_keep_their_text(run_id):
 
 def test_each_part_of_a_data_set_is_an_input_with_its_own_digest(run_id):
     parts = {"train": np.arange(5), "test": np.arange(5, 9)}
-    log_dataset(run_id, read(), parts)
+    log_dataset(run_id, read(), parts, ("local", {"uri": "/data/abalone.data"}))
     inputs = MlflowClient().get_run(run_id).inputs.dataset_inputs
     contexts = {found.tags[0].value: found.dataset for found in inputs}
     assert set(contexts) == set(parts)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from abalone.tracking.runs import UNFOLDING_TAG, RunOptions, find_stage, how_to_browse, tracked_run
+from abalone.settings import UserError
+from abalone.tracking.runs import UNFOLDING_TAG, RunOptions, find_stage, how_to_browse, tracked_run, ui_command
 
 
 def kept(run_id: str) -> Run:
@@ -78,6 +81,22 @@ def test_the_run_of_mlflow_run_is_resumed_and_keeps_a_name_that_the_user_chose(
     assert kept(run_id).info.run_name == expected
 
 
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED", "SCHEDULED", "deleted"])
+def test_a_run_that_is_not_running_is_not_resumed_and_stays_as_it_was(store, monkeypatch, status):
+    client = MlflowClient()
+    run_id = client.create_run("0", tags={"stage": "classify"}).info.run_id
+    if status == "deleted":
+        client.delete_run(run_id)
+    else:
+        client.set_terminated(run_id, status)
+    before = kept(run_id).to_dictionary()
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    refused = pytest.raises(UserError, match=f"a run that is {status}: {run_id}.*unset MLFLOW_RUN_ID")
+    with refused, tracked_run("encode", {"stage": "encode"}):
+        pytest.fail("the body of the run was entered")
+    assert kept(run_id).to_dictionary() == before
+
+
 def test_earlier_runs_are_found_by_stage_split_and_status_the_newest_first(store):
     found = []
     for stage, split in (("encode", "a"), ("encode", "a"), ("encode", "b"), ("classify", "a")):
@@ -106,6 +125,11 @@ def test_how_to_browse_names_the_command_the_run_the_stages_and_the_leaderboards
         f"{runs}{mode}&viewStateShareKey=classifiers",
         f"{runs}{mode}&viewStateShareKey=regressors",
     ]
+
+
+def test_the_command_for_the_ui_is_quoted_for_the_shell():
+    mlflow.set_tracking_uri("sqlite:////my%20project/mlflow.db")
+    assert shlex.split(ui_command())[-1] == "sqlite:////my project/mlflow.db"
 
 
 @pytest.mark.parametrize("parent, unfolded", [("main", True), ("tune", False)])

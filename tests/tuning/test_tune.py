@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
-from tuning_helpers import make_plan, search_runs, trial_runs_by_status, tune
+from registry_store import split_of
+from tuning_helpers import JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
 
 from abalone.registry.promotion import promote
-from abalone.settings import SEARCHED_BY_DEFAULT, StageSettings
+from abalone.settings import SEARCHED_BY_DEFAULT, StageSettings, UserError
 from abalone.tuning.results import count_states
 from abalone.tuning.study_run import BEST_SO_FAR
 
@@ -89,6 +92,29 @@ def test_the_winner_can_be_promoted(store):
     result, _, _ = tune()
     [decision] = promote(("classification",), print)
     assert decision.challenger.run_id == result.run_id and decision.promotes
+
+
+def test_a_study_on_another_split_than_the_champions_says_that_promotion_leaves_its_winner_out(store):
+    result, _, said = tune(trials=2)
+    assert "leaves out" not in said[-1]
+    promote(("classification",), print)
+    winner, _, said = tune(make_plan(seed=7), trials=2, name="another")
+    split = split_of(winner.run_id)
+    assert (
+        f"split {split_of(result.run_id)}, that of the champion, and leaves out this run on split {split}" in said[-1]
+    )
+    assert said[-1].endswith(f"-P experiment=abalone -P task=classification -P split={split}")
+
+
+def test_a_study_whose_run_cannot_be_filed_writes_nothing(store):
+    tune(trials=2, name="earlier")
+    before = Path(JOURNAL).read_bytes()
+    MlflowClient().delete_experiment("1")
+    with pytest.raises(UserError, match="the experiment 'abalone' was deleted; restore it with: mlflow experiments"):
+        tune(trials=2)
+    with pytest.raises(UserError, match="was deleted"):
+        tune(trials=2, storage="sqlite:///studies.db")
+    assert Path(JOURNAL).read_bytes() == before and not Path("studies.db").exists()
 
 
 def curve(run_id: str) -> list[float]:
