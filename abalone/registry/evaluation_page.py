@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from abalone.data.reading import Dataset
 from abalone.evaluation.population import expected_index
+from abalone.metrics import METRICS
 from abalone.registry.champion_evaluation import FEWEST_ROWS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
-from abalone.settings import METRICS, REGISTERED_MODELS, SELECTION
+from abalone.settings import REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
 from abalone.tracking.markdown import format_score, markdown_table
 
