@@ -7,6 +7,10 @@ DATABASE := mlflow.db
 # Relative, because the absolute path may hold characters that a URI must encode. MLflow runs the project in this folder.
 export MLFLOW_TRACKING_URI := sqlite:///mlflow.db
 endif
+# Python compiles a module when it imports it first; to compile all 15,000 at once takes longer than to copy them.
+PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
+# Each file is one job, in the order of tests/conftest.py: the long ones first.
+PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -19,10 +23,11 @@ run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage o
 ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
 	@python -m abalone.tracking.browse --port $(PORT)
 
-test: $(VENV)/.installed-test ## check style and run every test
-	ruff check .
-	ruff format --check .
-	python -m pytest -n 2 --dist loadfile
+test: lint ## check style and run every test
+	$(PYTEST)
+
+check: lint ## check style and run the quick tests; for every commit
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-test ## check style only
 	ruff check .
@@ -42,7 +47,7 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop and other pe
 	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
 
-bench-quality: $(VENV)/.installed-quality ## compare rings with tuned peers and write docs/results.md
+bench-quality: $(VENV)/.installed-quality $(VENV)/.installed-peers ## compare rings with its peers and write docs/results.md
 	python -m benchmarks.bench_quality
 
 pictures: $(VENV)/.installed-test ## make the pictures of README and docs from a real run (needs Chromium; a few minutes)
@@ -58,15 +63,19 @@ mlflow.db: | $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(PIP) -e '.[test]'
 	touch $@
 
 $(VENV)/.installed-quality: $(VENV)/.installed
-	python -m pip install --quiet --disable-pip-version-check -e '.[quality]'
+	$(PIP) -e '.[quality]'
 	touch $@
 
-.PHONY: help run ui test lint format mlproject bench bench-quality pictures clean
+$(VENV)/.installed-peers: $(VENV)/.installed
+	$(PIP) -e '.[peers]'
+	touch $@
+
+.PHONY: help run ui test check lint format mlproject bench bench-quality pictures clean

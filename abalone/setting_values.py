@@ -9,6 +9,8 @@ from typing import Any
 
 from abalone.model.columns import FEATURES
 
+AUTO = "auto"  # of a number that the program chooses
+
 
 def as_text(value: Any) -> str:
     """A setting as one shell word, so ``Whole weight`` becomes ``Whole_weight``.
@@ -42,7 +44,9 @@ def parse(spec: Field, value: Any) -> Any:
     try:
         if spec.type.startswith("tuple"):  # annotations are postponed, so a field's type is its text
             return _parse_items(spec, value)
-        parsed = _convert(spec.type, value)
+        if spec.metadata["auto"] and value == AUTO:
+            return AUTO
+        parsed = _convert(spec.type.removesuffix(" | str"), value)
         _check(spec.metadata, parsed)
         return parsed
     except (TypeError, ValueError, OverflowError):

@@ -129,10 +129,14 @@ def _key(
     choices: tuple[str, ...] | None = None,
     above: bool = False,
     below: bool = False,
+    auto: bool = False,
 ) -> Any:
-    """A dataclass field with the values that it accepts; ``above`` and ``below`` exclude the bound itself."""
+    """A dataclass field with the values that it accepts; ``above`` and ``below`` exclude the bound itself.
+
+    With ``auto``, the field may also have the value ``AUTO``.
+    """
     bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
-    return field(metadata={"expected": expected, "choices": choices, **bounds})
+    return field(metadata={"expected": expected, "choices": choices, "auto": auto, **bounds})
 
 
 class Settings:
@@ -221,8 +225,18 @@ class RingsSettings(Settings):
     hidden_sizes: tuple[int, ...] = _key("width of each hidden layer, from 1 to 4096", minimum=1, maximum=4096)
     learning_rate: float = _key("AdamW's learning rate, above 0 and at most 1", minimum=0, maximum=1, above=True)
     weight_decay: float = _key("AdamW's decay of weights, not of biases, from 0 to 1", minimum=0, maximum=1)
-    batch_size: int = _key("rows per step, from 1 to 1000000", minimum=1, maximum=1_000_000)
-    epochs: int = _key("passes over the training rows, from 1 to 10000", minimum=1, maximum=10_000)
+    batch_size: int | str = _key(
+        "rows per step, from 1 to 1000000, or auto (by the number of training rows)",
+        minimum=1,
+        maximum=1_000_000,
+        auto=True,
+    )
+    epochs: int | str = _key(
+        "passes over the training rows, from 1 to 10000, or auto (by their number)",
+        minimum=1,
+        maximum=10_000,
+        auto=True,
+    )
     average: float = _key(
         "decay per step of the moving average of weights, 0 to below 1", minimum=0, maximum=1, below=True
     )

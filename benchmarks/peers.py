@@ -52,21 +52,21 @@ def fit_peer(
     """
     best_score = np.inf
     for fitted, unfitted in PEERS[name](task, train, val, seed, boosting_rounds):
-        score = scores(task, val[1], _predict(task, fitted, val[0]))[SELECTION[task]]
+        score = scores(task, val[1], predict_peer(task, fitted, val[0]))[SELECTION[task]]
         if score < best_score:
             best_score = score
             best = unfitted
-    model = best.fit(both[0], _target(task, both[1]))
-    return lambda inputs: _predict(task, model, inputs)
+    model = best.fit(both[0], target(task, both[1]))
+    return lambda inputs: predict_peer(task, model, inputs)
 
 
-def _target(task: str, rings: np.ndarray) -> np.ndarray:
+def target(task: str, rings: np.ndarray) -> np.ndarray:
     if task == "classification":
         return is_old(rings)
     return rings.astype(float)
 
 
-def _predict(task: str, model: Any, inputs: np.ndarray) -> np.ndarray:
+def predict_peer(task: str, model: Any, inputs: np.ndarray) -> np.ndarray:
     if task == "classification":
         return np.asarray(model.predict_proba(inputs)[:, 1], dtype=float)
     return np.asarray(model.predict(inputs), dtype=float)
@@ -74,7 +74,7 @@ def _predict(task: str, model: Any, inputs: np.ndarray) -> np.ndarray:
 
 def _catboost(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
     kind = CatBoostClassifier if task == "classification" else CatBoostRegressor
-    val_set = (val[0], _target(task, val[1]))
+    val_set = (val[0], target(task, val[1]))
     for depth, l2 in ((4, 3), (6, 3), (6, 10)):
         fixed = {
             "depth": depth,
@@ -86,7 +86,7 @@ def _catboost(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int
             "allow_writing_files": False,
         }
         model = kind(iterations=boosting_rounds, early_stopping_rounds=PATIENCE, **fixed)
-        model.fit(train[0], _target(task, train[1]), eval_set=val_set)
+        model.fit(train[0], target(task, train[1]), eval_set=val_set)
         yield model, kind(iterations=model.tree_count_, **fixed)
 
 
@@ -107,9 +107,9 @@ def _lightgbm(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int
         model = kind(n_estimators=boosting_rounds, **fixed)
         model.fit(
             train[0],
-            _target(task, train[1]),
+            target(task, train[1]),
             eval_X=val[0],
-            eval_y=_target(task, val[1]),
+            eval_y=target(task, val[1]),
             callbacks=[early_stopping(PATIENCE, verbose=False)],
         )
         yield model, kind(n_estimators=model.best_iteration_ or boosting_rounds, **fixed)
@@ -117,7 +117,7 @@ def _lightgbm(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int
 
 def _svm(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
     for c in (0.3, 1.0, 3.0, 10.0):
-        yield _new_svm(task, c).fit(train[0], _target(task, train[1])), _new_svm(task, c)
+        yield _new_svm(task, c).fit(train[0], target(task, train[1])), _new_svm(task, c)
 
 
 def _new_svm(task: str, c: float) -> CalibratedClassifierCV | SVR:
@@ -128,7 +128,7 @@ def _new_svm(task: str, c: float) -> CalibratedClassifierCV | SVR:
 
 def _linear(task: str, train: Rows, val: Rows, seed: int, boosting_rounds: int) -> Candidates:
     for alpha in (0.01, 0.1, 1.0, 10.0, 100.0):
-        yield _new_linear(task, alpha).fit(train[0], _target(task, train[1])), _new_linear(task, alpha)
+        yield _new_linear(task, alpha).fit(train[0], target(task, train[1])), _new_linear(task, alpha)
 
 
 def _new_linear(task: str, alpha: float) -> LogisticRegression | Ridge:

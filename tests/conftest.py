@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +35,15 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking database with its schema, created once per session because that takes seconds."""
-    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], check=True, capture_output=True, cwd=path.parent)
+def empty_database(pytestconfig: pytest.Config) -> Path:
+    """A tracking database with its schema. To create one takes seconds, so pytest's cache keeps it."""
+    path = pytestconfig.cache.mkdir("empty-database") / f"mlflow-{version('mlflow')}.db"
+    if not path.exists():
+        draft = path.with_suffix(f".{os.getpid()}")  # another pytest may be creating it too
+        code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+        command = [sys.executable, "-c", code, f"sqlite:///{draft}"]
+        subprocess.run(command, check=True, capture_output=True, cwd=path.parent)
+        draft.replace(path)
     return path
 
 
@@ -41,6 +53,8 @@ def store(empty_database: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatc
     import mlflow
 
     shutil.copy(empty_database, own_folder / "mlflow.db")
+    with closing(sqlite3.connect(own_folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", [str(own_folder / "mlruns" / "0")])
     uri = f"sqlite:///{own_folder / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)

@@ -176,6 +176,16 @@ def test_rings_has_settings_of_its_own_class():
     assert refused("rings", gamma="0.9").startswith("gamma: no such key")
 
 
+def test_only_a_setting_that_allows_it_can_be_auto():
+    settings = load_settings("rings", {"batch_size": "auto", "epochs": "30"})
+    assert (settings.batch_size, settings.epochs) == ("auto", 30)
+    assert load_settings("rings", settings.as_text()) == settings
+    assert "from 1 to 10000, or auto" in refused("rings", epochs="Auto")
+    assert "from 1 to 1000000, or auto" in refused("rings", batch_size=0)
+    assert "from 1 to 10000" in refused("classify", epochs="auto")
+    assert "from 1 to 1024" in refused("rings", members="auto")
+
+
 def test_a_metric_is_labelled_with_its_unit_if_it_has_one():
     assert METRICS["rmse"].label_with_unit == "RMSE (rings)"
     assert METRICS["log_loss"].label_with_unit == "log loss (nats)"

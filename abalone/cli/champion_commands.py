@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from abalone import api
 from abalone.cli.group import command
 from abalone.cli.options import (
     boolean_option,
@@ -17,6 +18,7 @@ from abalone.cli.options import (
     tasks_of,
 )
 from abalone.cli.output import decisions_object, print_object, reporting, say
+from abalone.model.columns import PARAMS
 from abalone.settings import TARGETS, UNITS
 
 units_option = click.option(
@@ -61,19 +63,17 @@ def promote(
     debug: bool,
 ) -> None:
     """Make the best classifier and the best regressor champions, and say why."""
-    from abalone.registry import promotion
-    from abalone.tracking.runs import RunOptions
-
     with reporting(json):
-        decisions = promotion.promote(
+        decisions = api.promote(
             tasks_of(task),
-            say,
             experiment=experiment or None,
             min_improvement=min_improvement,
             dry_run=dry_run,
             force=force,
             split=split,
-            options=RunOptions(experiment_name, run_name),
+            say=say,
+            experiment_name=experiment_name,
+            run_name=run_name,
         )
     if json:
         print_object(decisions_object(decisions, dry_run))
@@ -84,32 +84,58 @@ def promote(
 @run_options
 def rollback(task: str, experiment_name: str | None, run_name: str | None, debug: bool) -> None:
     """Restore the previous champion."""
-    from abalone.registry import rollback as registry_rollback
-    from abalone.tracking.runs import RunOptions
-
-    registry_rollback.rollback(tasks_of(task), say, RunOptions(experiment_name, run_name))
+    api.rollback(tasks_of(task), say=say, experiment_name=experiment_name, run_name=run_name)
 
 
 @command("predict", "--input rows.csv --output scored.csv")
 @click.option("--input", required=True, metavar="FILE", help="Table of the rows to score; - for stdin.")
 @click.option("--output", required=True, metavar="CSV", help="File to write: the rows with their scores; - for stdout.")
 @units_option
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=PARAMS["interval"],
+    show_default=True,
+    help="Share of the animals that the interval is to hold, if the champion is of rings.",
+)
+@boolean_option("--distribution", "Add the probability of each number of rings, if the champion is of rings.")
+@boolean_option("--skip-bad", "Leave bad rows out and list them in a second file, instead of refusing the table.")
 @json_option
-@debug_option
-def predict(input: str, output: str, units: str, json: bool, debug: bool) -> None:
-    """Score a table of raw rows with both champions."""
-    from abalone.registry.scoring import score_table
+@run_options
+def predict(
+    input: str,
+    output: str,
+    units: str,
+    interval: float,
+    distribution: bool,
+    skip_bad: bool,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+) -> None:
+    """Score a table of raw rows with both champions, as a tracked run."""
     from abalone.registry.table_files import STDOUT
 
-    stdout = sys.stdout
     to_stdout = output in STDOUT
     if to_stdout and json:
         raise click.UsageError("--json and --output - both need stdout; give a file as output")
+    stdout = sys.stdout  # before ``reporting`` takes its place
     with reporting(json or to_stdout):
-        scored = score_table(input, output, units, stdout=stdout)
-        say(f"{scored.rows} rows scored: {output}\n{scored.understood}")
+        summary = api.predict(
+            input,
+            output,
+            units=units,
+            interval=interval,
+            distribution=distribution,
+            skip_bad=skip_bad,
+            say=say,
+            experiment_name=experiment_name,
+            run_name=run_name,
+            stdout=stdout,
+        )
     if json:
-        print_object({"rows": scored.rows, "input": input, "output": output, "understood": scored.understood})
+        print_object(summary)
 
 
 @command("evaluate", "--data aged.csv --fail-if-worse")
@@ -136,14 +162,18 @@ def evaluate(
     debug: bool,
 ) -> None:
     """Score both champions on a labelled file, and say whether they are still as good as promised."""
-    from abalone.registry import evaluation_run
-    from abalone.tracking.runs import RunOptions
-
-    options = RunOptions(experiment_name, run_name)
     with reporting(json):
-        evaluations = evaluation_run.evaluate(
-            data, say, units=units, target=target, fail_if_worse=fail_if_worse, options=options
+        evaluations = api.evaluate(
+            data,
+            units=units,
+            target=target,
+            fail_if_worse=fail_if_worse,
+            say=say,
+            experiment_name=experiment_name,
+            run_name=run_name,
         )
+    from abalone.registry import evaluation_run
+
     if json:
         print_object({found.task: evaluation_run.evaluation_object(found) for found in evaluations})
     if fail_if_worse and evaluation_run.is_any_worse(evaluations):
@@ -156,13 +186,13 @@ def evaluate(
 @debug_option
 def status(json: bool, experiment_name: str | None, debug: bool) -> None:
     """Show what has been run, what is best, the champions, the studies, and what to do next."""
-    from abalone.status import read_status, status_text
-
     with reporting(json):
-        found = read_status(experiment_name)
+        found = api.read_status(experiment_name)
     if json:
         print_object(found)
     else:
+        from abalone.status import status_text
+
         say(status_text(found))
 
 

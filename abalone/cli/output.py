@@ -21,6 +21,13 @@ def say(text: str) -> None:
     click.echo(fit_text(text, shutil.get_terminal_size((80, 24)).columns))
 
 
+def show(result: Any) -> None:
+    """Print the scores of a run, and how to browse it."""
+    from abalone.stages.stage import show_result
+
+    show_result(result, say)
+
+
 @contextmanager
 def reporting(json: bool) -> Iterator[None]:
     """Send to stderr all that is printed within the block, if stdout is to hold one JSON object only."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from abalone import settings
+from abalone import api, settings
 from abalone.cli.group import command
 from abalone.cli.options import SHARED_BY_MAIN, keys_of, parse_settings, run_options, settings_options
-from abalone.cli.output import say
+from abalone.cli.output import say, show
 from abalone.settings import STAGES
 
 EXAMPLES = {
@@ -32,11 +32,8 @@ def stage_command(stage: str) -> click.Command:
     @run_options
     def train_stage(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
         stage_settings = parse_settings(stage, given)
-        from abalone.stages.stage import run_stage, show_result
-        from abalone.tracking.runs import RunOptions
-
-        result = run_stage(stage, stage_settings, options=RunOptions(experiment_name, run_name), say=say)
-        show_result(result, say)
+        result = api.run_stage(stage, stage_settings, say=say, experiment_name=experiment_name, run_name=run_name)
+        show(result)
 
     return train_stage
 
@@ -50,12 +47,8 @@ STAGE_COMMANDS = [stage_command(stage) for stage in STAGES]
 def rings(experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
     """Train the ensemble; the help text is that of ``settings.RINGS``."""
     rings_settings = parse_settings("rings", given)
-    from abalone.stages.rings import run_rings
-    from abalone.stages.stage import show_result
-    from abalone.tracking.runs import RunOptions
-
-    result = run_rings(rings_settings, RunOptions(experiment_name, run_name), say)
-    show_result(result, say)
+    result = api.run_stage("rings", rings_settings, say=say, experiment_name=experiment_name, run_name=run_name)
+    show(result)
 
 
 @command("main", "--trials 64 --seeds 0")
@@ -85,8 +78,12 @@ def main(trials: int, seeds: int, experiment_name: str | None, run_name: str | N
     # An epoch of `rings` is not comparable with one of the guide's stages, so `--epochs` does not apply to it.
     given_rings = {key: value for key, value in given.items() if key != "epochs"}
     rings_settings = parse_settings("rings", given_rings)
-    from abalone.main import run_main
-    from abalone.tracking.runs import RunOptions
-
-    options = RunOptions(experiment_name, run_name)
-    run_main(stages, say, rings=rings_settings, trials=trials, seeds=seeds, options=options)
+    api.run_main(
+        stages,
+        rings_settings,
+        trials=trials,
+        seeds=seeds,
+        say=say,
+        experiment_name=experiment_name,
+        run_name=run_name,
+    )

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from abalone import settings
+from abalone import api, settings
 from abalone.cli.group import command
 from abalone.cli.options import SHARED_BY_MAIN, json_option, parse_settings, run_options, settings_options
-from abalone.cli.output import findings_object, print_object, reporting, say, tuning_object
+from abalone.cli.output import findings_object, print_object, reporting, say, show, tuning_object
 from abalone.settings import STAGES, TASKS
 
 
@@ -69,29 +69,28 @@ def tune(
     base = base_of(task, base)
     base_settings = parse_settings(base, given)
     check_task(task, base, base_settings.task)
-    from abalone.stages.stage import show_result
-    from abalone.tracking.runs import RunOptions
-    from abalone.tuning.plan import Plan, read_space
-    from abalone.tuning.search import Limits
-    from abalone.tuning.tune import Where, run_tune
-
-    names = [name.strip() for name in search.replace("-", "_").split(",")]
-    try:
-        space = read_space([name for name in names if name])
-    except settings.BadValue as error:
-        raise click.BadParameter(error.message, param_hint="'--search'") from None
+    names = [name.strip() for name in search.replace("-", "_").split(",") if name.strip()]
     with reporting(json):
-        result = run_tune(
-            Plan(base, base_settings, space),
-            Where(study, storage),
-            Limits(trials, timeout, workers),
-            say,
-            RunOptions(experiment_name, run_name),
-        )
+        try:
+            result = api.tune(
+                base,
+                base_settings,
+                trials=trials,
+                timeout=timeout,
+                workers=workers,
+                search=names,
+                study=study,
+                storage=storage,
+                say=say,
+                experiment_name=experiment_name,
+                run_name=run_name,
+            )
+        except settings.BadValue as error:
+            raise click.BadParameter(error.message, param_hint=f"'--{error.key}'") from None
     if json:
         print_object(tuning_object(result))
     else:
-        show_result(result, say)
+        show(result)
 
 
 def base_of(task: str, base: str) -> str:
@@ -127,10 +126,7 @@ def report(
 ) -> None:
     """Judge the guide's claims over many seeds, each with its own split."""
     stages = {stage: parse_settings(stage, given) for stage in STAGES}
-    from abalone.claims.report import run_report
-    from abalone.tracking.runs import RunOptions
-
     with reporting(json):
-        found = run_report(stages, seeds, say, RunOptions(experiment_name, run_name))
+        found = api.report(seeds, stages, say=say, experiment_name=experiment_name, run_name=run_name)
     if json:
         print_object(findings_object(found, seeds))

@@ -31,6 +31,8 @@ class Batch:
     ----------
     lines : dict of int to str
         The lines that have the right number of columns, by number.
+    all_lines : dict of int to str
+        The other lines too.
     frame : DataFrame [n, columns]
         The columns of the layout, under its names for them; the index holds the line numbers. Fields are numbers where
         a whole column is, and text otherwise.
@@ -39,6 +41,7 @@ class Batch:
     """
 
     lines: dict[int, str]
+    all_lines: dict[int, str]
     frame: pd.DataFrame
     problems: list[tuple[int, str]]
 
@@ -120,7 +123,7 @@ def batches(layout: Layout, lines: Lines, size: int) -> Iterator[Batch]:
                 problems.append((number, problem))
             else:
                 good[number] = line
-        yield Batch(good, _parse(good, layout), problems)
+        yield Batch(good, chunk, _parse(good, layout), problems)
 
 
 def _wrong_width(line: str, layout: Layout) -> str:

@@ -40,7 +40,9 @@ class AgeGroup:
     mae: float | None = None
 
 
-def group_by_age(task: str, rings: np.ndarray, predicted: np.ndarray) -> list[AgeGroup]:
+def group_by_age(
+    task: str, rings: np.ndarray, predicted: np.ndarray, median: np.ndarray | None = None
+) -> list[AgeGroup]:
     """Measure predictions by age.
 
     Parameters
@@ -51,12 +53,15 @@ def group_by_age(task: str, rings: np.ndarray, predicted: np.ndarray) -> list[Ag
         The truth.
     predicted : ndarray [n]
         Probability of Old, or rings.
+    median : ndarray [n], optional
+        Median of the rings, from a regressor that predicts their distribution; ``mae`` is of these if they are given.
 
     Returns
     -------
     list of AgeGroup
         Young, middle and old; a group without animals has no numbers.
     """
+    nearest = predicted if median is None else median
     low, high = AGE_BOUNDS
     members = {
         ("young", f"below {low}"): rings < low,
@@ -65,14 +70,13 @@ def group_by_age(task: str, rings: np.ndarray, predicted: np.ndarray) -> list[Ag
     }
     groups = []
     for (name, described), chosen in members.items():
-        errors = _errors(task, rings[chosen], predicted[chosen]) if chosen.any() else {}
+        errors = _errors(task, rings[chosen], predicted[chosen], nearest[chosen]) if chosen.any() else {}
         groups.append(AgeGroup(name=name, rings=described, rows=int(chosen.sum()), **errors))
     return groups
 
 
-def _errors(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def _errors(task: str, rings: np.ndarray, predicted: np.ndarray, nearest: np.ndarray) -> dict[str, float]:
     if task == "classification":
         right = (predicted >= 0.5) == is_old(rings)
         return {"right": float(right.mean())}
-    error = predicted - rings
-    return {"bias": float(error.mean()), "mae": float(np.abs(error).mean())}
+    return {"bias": float((predicted - rings).mean()), "mae": float(np.abs(nearest - rings).mean())}

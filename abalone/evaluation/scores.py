@@ -44,8 +44,11 @@ def predict(model: nn.Module, x: Tensor, rows_at_once: int = PREDICTED_AT_ONCE) 
         return output.softmax(1)[:, 1].numpy()
 
 
-def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def scores(task: str, rings: np.ndarray, predicted: np.ndarray, median: np.ndarray | None = None) -> dict[str, float]:
     """Score predictions.
+
+    The mean of a distribution has the least squared error, its median the least absolute error. So a model that knows
+    both is scored on both.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, flo
         The truth, in rings, for both tasks.
     predicted : ndarray [n]
         Probability of Old, or rings.
+    median : ndarray [n], optional
+        Median of the rings, from a regressor that predicts their distribution; ``mae`` is of these if they are given.
 
     Returns
     -------
@@ -73,9 +78,10 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, flo
     if bad:
         raise UserError(f"{bad} of {len(predicted)} predictions are not finite; lower learning_rate")
     if task == "regression":
+        nearest = predicted if median is None else median
         return {
             "rmse": float(metrics.root_mean_squared_error(rings, predicted)),
-            "mae": float(metrics.mean_absolute_error(rings, predicted)),
+            "mae": float(metrics.mean_absolute_error(rings, nearest)),
             "r2": float(metrics.r2_score(rings, predicted)),
         }
     old = is_old(rings)

@@ -50,7 +50,9 @@ LIMITS = {
 MOST_RINGS = 1_000_000  # beyond any animal, yet its square is exact enough for a float32 loss
 KNOWN_LENGTHS = (0.075, 0.815)  # the shortest and the longest of the UCI file
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
-INTERVAL_OUTPUTS = ("rings_low", "rings_high")  # only of a regressor that predicts the distribution of rings
+# Only of a regressor that predicts the distribution of rings.
+MEDIAN_OUTPUT = "rings_median"
+INTERVAL_OUTPUTS = ("rings_low", "rings_high")
 OUTSIDE = "outside_training_range"  # of every answer: names of the measurements beyond those that were fitted
 LARGEST_COUNT = 29  # of rings in a distribution: the most in the UCI file; in another file, more count as 29
 DISTRIBUTION_OUTPUTS = tuple(f"p_rings_{count}" for count in range(1, LARGEST_COUNT + 1))  # P(rings = count)
@@ -83,7 +85,7 @@ def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
     """
     names = OUTPUTS[config["task"]]
     if knows_distribution(config):
-        names += INTERVAL_OUTPUTS
+        names += (MEDIAN_OUTPUT, *INTERVAL_OUTPUTS)
     return (*names, OUTSIDE)
 
 

@@ -15,13 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .columns import CLASS_LABELS, MLP, OLD_FROM_RINGS, RING_ENSEMBLE
+from .distribution import THRESHOLDS, mean_rings, with_log_normal
 from .features import Derive, Prepare
 
-# Every animal has at least 1 ring, and none in the UCI file has more than 29; in another file, more count as 29.
-THRESHOLDS = range(2, 30)
-# Share of the distribution inside an interval of rings. Chosen on 60 validation folds (two of each of seeds 0 to 29):
-# intervals of 78 % held 79.9 % of the rows, those of 80 % held 81.8 %. One fold has a standard error of 2 points.
-INTERVAL_SHARE = 0.78
 CONFIG_KEYS = {MLP: ("features", "dropout", "clip"), RING_ENSEMBLE: ("members",)}  # beside those that both have
 ENSEMBLE_ROWS_AT_ONCE = 1024  # keeps the hidden layers of an ensemble in the CPU cache
 
@@ -110,7 +106,8 @@ class RingDistribution(nn.Module):
     """Predict the distribution of rings by an ensemble of networks.
 
     Each member has one logit for each threshold t = 2 to 29, for P(rings >= t), and SiLU between its layers. Its
-    probabilities are made non-increasing in t by a running minimum, then averaged over the members.
+    probabilities are made non-increasing in t by a running minimum, then averaged over the members, and the average is
+    mixed with a log-normal. Mean, median, interval and P(old) are all read from this one distribution.
 
     Source: Frank and Hall (2001), A Simple Approach to Ordinal Classification.
 
@@ -154,9 +151,10 @@ class RingDistribution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         members = len(self.weights[0])
         z = self.prepare(x).expand(members, -1, -1)  # [K, n, D]
-        return torch.cat([self._probabilities(rows) for rows in z.split(ENSEMBLE_ROWS_AT_ONCE, 1)])
+        averaged = torch.cat([self._average(rows) for rows in z.split(ENSEMBLE_ROWS_AT_ONCE, 1)])
+        return with_log_normal(averaged)
 
-    def _probabilities(self, z: Tensor) -> Tensor:
+    def _average(self, z: Tensor) -> Tensor:
         """[K, n, D] to [n, 28]."""
         falling = self.logits(z).sigmoid().cummin(2).values  # [K, n, 28]
         return falling.mean(0)
@@ -193,69 +191,6 @@ class RingRegressor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return mean_rings(self.distribution(x))[:, None].to(x.dtype)
-
-
-def mean_rings(probabilities: Tensor) -> Tensor:
-    """Take the mean of a distribution of rings.
-
-    Parameters
-    ----------
-    probabilities : Tensor [n, 28]
-        P(rings >= t).
-
-    Returns
-    -------
-    Tensor [n], float64
-    """
-    return THRESHOLDS[0] - 1 + probabilities.double().sum(1)
-
-
-def ring_shares(probabilities: Tensor) -> Tensor:
-    """Take the probability of each number of rings.
-
-    Parameters
-    ----------
-    probabilities : Tensor [n, 28]
-        P(rings >= t).
-
-    Returns
-    -------
-    Tensor [n, 29]
-        P(rings = r) for r = 1 to 29.
-    """
-    from_one_ring = F.pad(probabilities, (1, 0), value=1.0)  # [n, 29], P(rings >= 1) is 1
-    at_least = F.pad(from_one_ring, (0, 1), value=0.0)  # [n, 30], P(rings >= 30) is 0
-    return at_least[:, :-1] - at_least[:, 1:]
-
-
-def ring_interval(probabilities: Tensor, share: float = INTERVAL_SHARE) -> tuple[Tensor, Tensor]:
-    """Take the interval that holds the true number of rings with a probability of 80 %.
-
-    Both ends are counts and belong to the interval. A single count has some 15 % of the probability, so a closed
-    interval between plain quantiles would hold more than it claims. Instead, a count belongs to the interval if the
-    middle of its step in the distribution function does, which is right on average.
-
-    Source: Ma, Genton and Parzen (2011), Asymptotic properties of sample quantiles of discrete distributions.
-
-    Parameters
-    ----------
-    probabilities : Tensor [n, 28]
-        P(rings >= t).
-    share : float
-        Share of the distribution inside the interval.
-
-    Returns
-    -------
-    low, high : Tensor [n], int64
-        The smallest and the largest number of rings in the interval.
-    """
-    from_one_ring = F.pad(probabilities, (1, 0), value=1.0)  # [n, 29], P(rings >= 1) is 1
-    at_least = F.pad(from_one_ring, (0, 1), value=0.0)  # [n, 30], P(rings >= 30) is 0
-    middle = 1 - (at_least[:, :-1] + at_least[:, 1:]) / 2  # [n, 29], for 1 to 29 rings
-    tail = (1 - share) / 2
-    low = 1 + (middle < tail).sum(1)
-    high = (middle <= 1 - tail).sum(1)
-    return low, high
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:

@@ -18,9 +18,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
-from .columns import CLASS_LABELS, DISTRIBUTION_OUTPUTS, INTERVAL_OUTPUTS, OUTSIDE, PARAMS, YEARS_BEFORE_FIRST_RING
+from .columns import (
+    CLASS_LABELS,
+    DISTRIBUTION_OUTPUTS,
+    INTERVAL_OUTPUTS,
+    MEDIAN_OUTPUT,
+    OUTSIDE,
+    PARAMS,
+    YEARS_BEFORE_FIRST_RING,
+)
+from .distribution import INTERVAL_SHARE, mean_rings, median_rings, ring_interval, ring_shares
 from .features import encode
-from .networks import INTERVAL_SHARE, RingRegressor, build, mean_rings, ring_interval, ring_shares
+from .networks import RingRegressor, build
 from .rows import check
 from .training_range import TrainingRange
 
@@ -82,10 +91,10 @@ class Scorer:
 
         Returns
         -------
-        DataFrame [n, 3] or [n, 5]
+        DataFrame [n, 3] or [n, 6]
             With the index of ``rows``: ``label`` and ``probability_old``, or ``rings`` and ``age_years``. A ring
-            ensemble adds ``rings_low`` and ``rings_high``. The last column is ``outside_training_range``, see
-            ``TrainingRange.outside``.
+            ensemble adds ``rings_median``, ``rings_low`` and ``rings_high``. The last column is
+            ``outside_training_range``, see ``TrainingRange.outside``.
 
         Raises
         ------
@@ -99,7 +108,7 @@ class Scorer:
         if self.task == "classification":
             columns = _classes(_run(self.model, x))
         elif isinstance(self.model, RingRegressor):
-            columns = _rings_with_interval(_run(self.model.distribution, x), {**PARAMS, **(params or {})})
+            columns = _rings_of_distribution(_run(self.model.distribution, x), {**PARAMS, **(params or {})})
         else:
             columns = _rings(_run(self.model, x)[:, 0])
         columns[OUTSIDE] = self.training.outside(x)
@@ -125,9 +134,10 @@ def _rings(rings: Tensor) -> dict[str, np.ndarray]:
     return {"rings": rings.numpy(), "age_years": rings.numpy() + YEARS_BEFORE_FIRST_RING}
 
 
-def _rings_with_interval(probabilities: Tensor, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _rings_of_distribution(probabilities: Tensor, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Columns [n] from P(rings >= t) [n, 28]."""
     columns = _rings(mean_rings(probabilities))
+    columns[MEDIAN_OUTPUT] = median_rings(probabilities).double().numpy()
     for name, end in zip(INTERVAL_OUTPUTS, ring_interval(probabilities, _share_inside(params["interval"]))):
         columns[name] = end.double().numpy()
     if params["distribution"]:

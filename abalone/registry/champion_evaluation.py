@@ -26,7 +26,7 @@ from abalone.evaluation.calibration import calibration_error
 from abalone.evaluation.distribution_scores import distribution_scores, ring_frequencies, row_distribution_scores
 from abalone.evaluation.population import ColumnShift, compare_populations, spread_quantiles
 from abalone.evaluation.scores import baseline, scores
-from abalone.model.columns import DISTRIBUTION_OUTPUTS, MEASUREMENTS, OUTSIDE
+from abalone.model.columns import DISTRIBUTION_OUTPUTS, MEASUREMENTS, MEDIAN_OUTPUT, OUTSIDE
 from abalone.model.rows import BadRows
 from abalone.registry.loading import LoadedModel, UnusableModel, load_champion
 from abalone.registry.outside import OutsideCount
@@ -140,7 +140,7 @@ def evaluate_champion(task: str, dataset: Dataset) -> Evaluation:
         intervals=intervals,
         promised=promised,
         baseline=constant,
-        age_groups=group_by_age(task, rings, answers[ANSWER_COLUMNS[task]].to_numpy()),
+        age_groups=group_by_age(task, rings, answers[ANSWER_COLUMNS[task]].to_numpy(), _median(answers)),
         shifts=compare_populations(training, rows) if len(rows) else [],
         outside=outside,
         table=rows.join(answers),
@@ -212,6 +212,11 @@ def _scores(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, fl
     return _defined(measured)
 
 
+def _median(answers: pd.DataFrame) -> np.ndarray | None:
+    """Median of the rings, if the champion answers with it."""
+    return answers[MEDIAN_OUTPUT].to_numpy() if MEDIAN_OUTPUT in answers else None
+
+
 def _intervals(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     if len(rings) < FEWEST_ROWS:
         return {}
@@ -220,10 +225,12 @@ def _intervals(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str,
 
 
 def _row_scores(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Scores that are the mean of a value per row: the bias, and those of interval and distribution if there are any."""
+    """Scores that are means over the rows: the bias, and those of median, interval and distribution if answered."""
     values = {}
     if task == "regression":
         values["bias"] = answers["rings"].to_numpy() - rings
+    if MEDIAN_OUTPUT in answers:  # as in the champion's own run, whose scores are what was promised
+        values["mae"] = (answers[MEDIAN_OUTPUT] - rings).abs().to_numpy()
     if "rings_low" in answers:
         held = (answers["rings_low"] <= rings) & (rings <= answers["rings_high"])
         values["coverage80"] = held.to_numpy(dtype=np.float64)

@@ -6,19 +6,17 @@ for different reasons. If the files cannot be fetched, the store is at fault and
 (``UnusableModel``): it was logged by an older version of the project, or its files are damaged.
 
 The files are copied to a temporary folder even if the store is a local one. A read error then belongs to the fetch,
-and Python writes no bytecode into the store.
+and Python writes no bytecode into the store. The folder is deleted as soon as the model is in memory.
 """
 
 from __future__ import annotations
 
-import atexit
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -89,6 +87,11 @@ class LoadedModel:
     uri: str
     columns: tuple[str, ...]
     pyfunc: Any
+
+    @property
+    def version(self) -> str:
+        """Version of the registered model that it was loaded from."""
+        return self.uri.rpartition("/")[2]
 
     @property
     def knows_distribution(self) -> bool:
@@ -180,13 +183,14 @@ def load_model(uri: str) -> LoadedModel:
     UnusableModel
         If they were fetched but cannot be loaded.
     """
-    folder = _fetch(uri)
-    try:
-        with _undo_imports_on_failure(_own_package(folder)):
-            pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-        columns = _answer_columns(pyfunc)
-    except Exception as error:  # damaged files raise errors of any kind
-        raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
+    with TemporaryDirectory(prefix="abalone-model-") as folder:
+        _fetch(uri, Path(folder))
+        try:
+            with _undo_imports_on_failure(_own_package(Path(folder))):
+                pyfunc = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
+            columns = _answer_columns(pyfunc)
+        except Exception as error:  # damaged files raise errors of any kind
+            raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
     return LoadedModel(uri=uri, columns=columns, pyfunc=pyfunc)
 
 
@@ -196,17 +200,14 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
 
 
-def _fetch(uri: str) -> Path:
-    """Copy a model's files into a folder that is deleted when the process ends."""
-    folder = Path(mkdtemp(prefix="abalone-model-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def _fetch(uri: str, folder: Path) -> None:
+    """Copy a model's files into a folder."""
     try:
         mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
     except Exception as error:  # each kind of store has errors of its own
         raise UnreachableModel(uri, missing_folder(_address(uri)) or describe(error)) from error
     if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
         raise UnreachableModel(uri, missing_folder(_address(uri)) or "there is no file MLmodel")
-    return folder
 
 
 def _address(uri: str) -> str:

@@ -33,8 +33,9 @@ MEASURED = {
 OUTPUT_MEANINGS = {
     "label": f"{' or '.join(CLASS_LABELS)}; Old if the probability is at least 0.5",
     "probability_old": f"probability that the animal has {OLD_FROM_RINGS} rings or more, 0 to 1",
-    "rings": "number of rings in the shell",
+    "rings": "number of rings in the shell: the mean of what is likely, best for a small squared error",
     "age_years": f"rings + {YEARS_BEFORE_FIRST_RING}, years",
+    "rings_median": "the median, a whole number, best for a small absolute error (from runs of `rings` only)",
     "rings_low": "lower end of an interval that holds the rings of 80 % of the animals (from runs of `rings` only)",
     "rings_high": "upper end of that interval (from runs of `rings` only)",
     OUTSIDE: "measurements beyond those of the rows that it was fitted on, by name, separated by commas; else empty",

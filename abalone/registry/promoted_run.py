@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 
 from abalone.evaluation.age_groups import AgeGroup, group_by_age
+from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.candidates import Candidate, predicted_rows
 from abalone.settings import PREDICTION_COLUMNS
 from abalone.tracking.markdown import markdown_table
@@ -72,7 +73,8 @@ def _test_age_groups(task: str, run_id: str) -> list[AgeGroup]:
     """Errors on the test rows by age; none if the run has no test predictions, which no decision needs."""
     with suppress(MlflowException, OSError, KeyError):
         rows = predicted_rows(run_id, "test")
-        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy())
+        median = rows[MEDIAN_OUTPUT].to_numpy() if MEDIAN_OUTPUT in rows else None
+        return group_by_age(task, rows["Rings"].to_numpy(), rows[PREDICTION_COLUMNS[task]].to_numpy(), median)
     return []
 
 

@@ -7,25 +7,48 @@ champions then get the checked rows, and the answers come from their own code al
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import BinaryIO, TextIO
 
 import pandas as pd
 import torch
 
 from abalone.data.layout import Layout, Lines, split_fields
-from abalone.data.problems import Problems, check_batch
+from abalone.data.problems import Problem, Problems, check_batch
 from abalone.data.tables import Batch, batches, open_table
-from abalone.model.columns import OUTSIDE, TEXT_COLUMNS
+from abalone.model.columns import OUTSIDE, PARAMS, TEXT_COLUMNS
 from abalone.model.rows import BadRows
+from abalone.registry.answers import Summary, answer, answer_names, check_params
 from abalone.registry.loading import LoadedModel, load_champion
-from abalone.registry.outside import join_answers
-from abalone.registry.table_files import open_input, open_output
+from abalone.registry.table_files import digest, keep_copy, open_input, open_output, skipped_file
 from abalone.settings import REGISTERED_MODELS, UserError
 
 LINES_AT_ONCE = 1_000  # with 3,000, two champions of `rings` need more than 500 MB
+SKIPPED_HEADER = ("line", "problem", "row")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of ``predict``.
+
+    Parameters
+    ----------
+    units : str, default "file"
+        ``file`` for mm/200 and g/200, ``mm_g`` for millimetres and grams.
+    params : mapping
+        As ``columns.PARAMS``.
+    skip_bad : bool, default False
+        Whether to leave bad rows out, and list them in a second file, instead of refusing the table.
+    """
+
+    units: str = "file"
+    params: Mapping[str, object] = field(default_factory=lambda: dict(PARAMS))
+    skip_bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,22 +57,38 @@ class Scored:
 
     Parameters
     ----------
-    rows : int
-        Number of rows.
+    summary : Summary
+        What the answers say in all.
     understood : str
         How the table was read, in one line.
+    models : mapping of task to str
+        Addresses of the champions, with their versions.
+    skipped : int
+        Number of rows that were left out.
+    input_sha256, output_sha256 : str
+        Of the bytes that were read and written.
     """
 
-    rows: int
+    summary: Summary
     understood: str
+    models: Mapping[str, str]
+    skipped: int = 0
+    input_sha256: str = ""
+    output_sha256: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that were scored."""
+        return self.summary.rows
 
 
 def score_table(
     source: str,
     target: str,
-    units: str = "file",
+    request: Request = Request(),
     *,
     stdout: TextIO | None = None,
+    copies: Path | None = None,
     lines_at_once: int = LINES_AT_ONCE,
 ) -> Scored:
     """Append the scores of both champions to each row of a table.
@@ -62,16 +101,14 @@ def score_table(
     target : str
         CSV file to write: a header, and the rows of ``source`` with the champions' answers appended; ``-`` for stdout.
         It appears once it is complete.
-    units : str, default "file"
-        ``file`` for mm/200 and g/200, ``mm_g`` for millimetres and grams.
+    request : Request
+        Units, parameters, and what to do with bad rows.
     stdout : text file, optional
         What ``-`` stands for; by default ``sys.stdout``.
+    copies : Path, optional
+        Folder to copy what is written into, unless it is large (see ``table_files.keep_copy``).
     lines_at_once : int
         Lines to hold in memory.
-
-    Returns
-    -------
-    Scored
 
     Raises
     ------
@@ -80,53 +117,88 @@ def score_table(
         an answer, or a row is bad; nothing is written.
     """
     torch.set_num_threads(1)  # with more threads, matrices this small are slower
-    with open_input(source, sys.stdin.buffer) as rows, open_output(target, stdout or sys.stdout) as scored:
-        models = [load_champion(task) for task in REGISTERED_MODELS]
+    with ExitStack() as files:
+        rows = files.enter_context(open_input(source, sys.stdin.buffer))
+        written = {"scored.csv": files.enter_context(open_output(target, stdout or sys.stdout))}
+        if request.skip_bad:
+            written["skipped.csv"] = files.enter_context(open_output(skipped_file(target), stdout or sys.stdout))
+        models = {task: load_champion(task) for task in REGISTERED_MODELS}
+        check_params(models, request.params)
+        input_sha256 = hashlib.file_digest(rows, "sha256").hexdigest()
+        rows.seek(0)
         try:
-            return _score(models, rows, scored, units, lines_at_once)
+            scored = _score(models, rows, written, request, lines_at_once)
         except BadRows as error:
             raise UserError(f"{source}: {error.message}") from error
+        for name, file in written.items():
+            file.flush()
+            keep_copy(file, copies, name)
+        return replace(scored, input_sha256=input_sha256, output_sha256=digest(written["scored.csv"]))
 
 
-def _score(models: Sequence[LoadedModel], rows: BinaryIO, scored: TextIO, units: str, lines_at_once: int) -> Scored:
-    """Write a header and the scored rows."""
-    answers = _answer_columns(models)
+def _score(
+    models: Mapping[str, LoadedModel], rows: BinaryIO, written: Mapping[str, TextIO], request: Request, size: int
+) -> Scored:
+    """Write a header and the scored rows, and the list of those that were skipped."""
+    summary = Summary()
     with open_table(rows) as (layout, lines):
-        names = _output_names(layout, answers)
-        _write_lines(scored, [",".join([_quote(name) for name in names] + answers)])
-        form = ",".join(["{}"] + [_number_format(name) for name in answers])
-        count = 0
-        for batch, checked in _good_batches(layout, lines, units, lines_at_once):
-            scores = join_answers([model.predict(checked) for model in models])
-            if OUTSIDE in scores:  # its names are separated by commas, as the fields are
-                scores[OUTSIDE] = scores[OUTSIDE].map(_quote)
-            columns = [scores[name].tolist() for name in answers]
-            _write_lines(scored, [form.format(*cells) for cells in zip(_csv_lines(batch, layout), *columns)])
-            count += len(batch.lines)
-    return Scored(count, f"{count} rows; {layout.understood()}")
+        names = _output_names(layout, answer_names(models))
+        checked_batches = _checked_batches(layout, lines, request, size)
+        if request.skip_bad:
+            _write_lines(written["skipped.csv"], [",".join(SKIPPED_HEADER)])
+        skipped = 0
+        for batch, checked, problems in checked_batches:
+            if problems:
+                skipped += _write_skipped(written["skipped.csv"], batch, problems)
+            if not len(checked):
+                continue
+            answers = answer(models, checked, request.params)
+            if not summary.rows:
+                _write_lines(written["scored.csv"], [",".join(_quote(name) for name in [*names, *answers.columns])])
+            summary.add(answers)
+            good = {number: batch.lines[number] for number in checked.index}
+            _write_lines(written["scored.csv"], _scored_lines(_csv_lines(good, layout), answers))
+        if not summary.rows:
+            raise BadRows(f"no valid row among {skipped}")
+    uris = {task: model.uri for task, model in models.items()}
+    understood = f"{summary.rows} rows; {layout.understood()}"
+    return Scored(summary, understood, uris, skipped)
 
 
-def _answer_columns(models: Sequence[LoadedModel]) -> list[str]:
-    """Columns of the answers of all models; ``outside_training_range`` once, as the last."""
-    names = [name for model in models for name in model.columns]
-    if OUTSIDE in names:
-        return [name for name in names if name != OUTSIDE] + [OUTSIDE]
-    return names
+def _checked_batches(
+    layout: Layout, lines: Lines, request: Request, size: int
+) -> Iterator[tuple[Batch, pd.DataFrame, list[Problem]]]:
+    """Yield batches with their good rows, and with the problems of the bad ones if these are to be skipped.
 
-
-def _good_batches(layout: Layout, lines: Lines, units: str, size: int) -> Iterator[tuple[Batch, pd.DataFrame]]:
-    """Yield batches with their checked rows until one has a problem; then only count problems, and raise at the end."""
+    Otherwise the batches end with the first problem; the others are then counted, and reported at the end.
+    """
     problems = Problems()
     for batch in batches(layout, lines, size):
-        checked, found = check_batch(batch, layout, units)
-        problems.add(found)
-        if not problems.count:
-            yield batch, checked
+        checked, found = check_batch(batch, layout, request.units)
+        if not request.skip_bad:
+            problems.add(found)
+            if not problems.count:
+                yield batch, checked, []
+            continue
+        bad = {number for number, _ in found}
+        yield batch, checked[~checked.index.isin(bad)], found
     if problems.count:
         raise BadRows(problems.message())
 
 
-def _output_names(layout: Layout, answers: Sequence[str]) -> list[str]:
+def _write_skipped(file: TextIO, batch: Batch, problems: Sequence[Problem]) -> int:
+    """List the bad rows of a batch, each with all its problems; return their number."""
+    texts = {}
+    for number, text in sorted(problems, key=lambda problem: problem[0]):
+        texts.setdefault(number, []).append(text)
+    lines = []
+    for number, found in texts.items():
+        lines.append(f"{number},{_quote('; '.join(found))},{_quote(batch.all_lines[number])}")
+    _write_lines(file, lines)
+    return len(texts)
+
+
+def _output_names(layout: Layout, answers: set[str]) -> list[str]:
     """The names of the columns of the table; a column ``rings`` that is read as ``Rings`` makes room for the answer."""
     names = list(layout.names)
     for column, position in layout.columns.items():
@@ -138,22 +210,32 @@ def _output_names(layout: Layout, answers: Sequence[str]) -> list[str]:
     return names
 
 
-def _csv_lines(batch: Batch, layout: Layout) -> list[str]:
-    """The lines of a batch, separated by commas."""
+def _csv_lines(lines: Mapping[int, str], layout: Layout) -> list[str]:
+    """Lines of the table, separated by commas."""
     if layout.separator == ",":
-        return list(batch.lines.values())
-    lines = []
-    for line in batch.lines.values():
+        return list(lines.values())
+    converted = []
+    for line in lines.values():
         fields = [field.strip() for field in split_fields(line, layout.separator)]
         if layout.decimal == ",":
             for position in layout.columns.values():
                 fields[position] = fields[position].replace(",", ".")
-        lines.append(",".join(_quote(field) for field in fields))
-    return lines
+        converted.append(",".join([_quote(field) for field in fields]))
+    return converted
+
+
+def _scored_lines(lines: Sequence[str], answers: pd.DataFrame) -> list[str]:
+    """Lines with the answers appended."""
+    form = ",".join(["{}"] + [_number_format(name) for name in answers.columns])
+    columns = [answers[name].tolist() for name in answers.columns if name != OUTSIDE]
+    if OUTSIDE in answers:  # its names are separated by commas, as the fields are
+        place = answers.columns.get_loc(OUTSIDE)
+        columns.insert(place, [_quote(names) for names in answers[OUTSIDE]])
+    return [form.format(*cells) for cells in zip(lines, *columns)]
 
 
 def _number_format(column: str) -> str:
-    return "{}" if column in TEXT_COLUMNS else "{:.9g}"
+    return "{}" if column in TEXT_COLUMNS or column.endswith("_version") else "{:.9g}"
 
 
 def _quote(field: str) -> str:
@@ -164,4 +246,5 @@ def _quote(field: str) -> str:
 
 
 def _write_lines(file: TextIO, lines: Sequence[str]) -> None:
-    file.write("\n".join(lines) + "\n")
+    if lines:
+        file.write("\n".join(lines) + "\n")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import BinaryIO, TextIO
 
 from abalone.settings import UserError
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STDIN = ("-", "/dev/stdin")
+LARGEST_COPY = 10_000_000  # bytes of a file that a run keeps; of a larger one it keeps digest and path
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def open_output(target: str, stdout: TextIO) -> Iterator[TextIO]:
 @contextmanager
 def _deliver_to(stream: TextIO, name: str) -> Iterator[TextIO]:
     """Collect text in a temporary file, and copy it to a stream at the end."""
-    with TemporaryFile("w+", encoding="utf-8") as file:
+    with NamedTemporaryFile("w+", encoding="utf-8") as file:
         yield file
         file.seek(0)
         try:
@@ -117,3 +119,23 @@ def _replacement_of(path: Path) -> Iterator[TextIO]:
         raise UserError(f"{path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def skipped_file(target: str) -> str:
+    """Where the rows that were left out are listed: beside the output, or nowhere if that is stdout or a pipe."""
+    path = Path(os.path.realpath(Path(target).expanduser()))
+    if target in STDOUT or (path.exists() and not path.is_file()):
+        return os.devnull
+    return str(path.with_name(f"{path.stem}.skipped.csv"))
+
+
+def digest(file: TextIO) -> str:
+    """SHA-256 of what has been written to a file."""
+    with open(file.name, "rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()
+
+
+def keep_copy(file: TextIO, folder: Path | None, name: str) -> None:
+    """Copy what has been written to a file into a folder, unless it is larger than ``LARGEST_COPY``."""
+    if folder and os.path.getsize(file.name) <= LARGEST_COPY:
+        shutil.copyfile(file.name, folder / name)

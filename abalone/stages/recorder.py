@@ -229,7 +229,12 @@ def _final_scores(training: Training, model_ids: Mapping[str, str]) -> list[Scor
 
 
 def final_metrics(
-    task: str, part: str, data: LoadedData, predicted: np.ndarray, fitted: np.ndarray
+    task: str,
+    part: str,
+    data: LoadedData,
+    predicted: np.ndarray,
+    fitted: np.ndarray,
+    median: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Scores of a model on one part of the split, and those of the baseline.
 
@@ -243,6 +248,8 @@ def final_metrics(
         Probability of Old, or rings, of the rows of the part.
     fitted : ndarray, int64
         Numbers of the rows that the model was fitted on, and that the baseline knows.
+    median : ndarray [n], optional
+        As ``scores`` takes it.
 
     Returns
     -------
@@ -251,7 +258,7 @@ def final_metrics(
     """
     rings = data.rings[data.split.scored()[part]]
     metrics = {}
-    for name, value in scores(task, rings, predicted).items():
+    for name, value in scores(task, rings, predicted, median).items():
         metrics[f"{part}/{name}"] = value
     for name, value in baseline(task, data.rings[fitted], rings).items():
         metrics[f"baseline/{part}_{name}"] = value

@@ -47,10 +47,11 @@ from abalone.stages.recorder import (
     record_training,
     training_run,
 )
-from abalone.stages.rings_page import RingsFacts, rings_page
+from abalone.stages.rings_page import RingsFacts, few_rows_text, rings_page
 from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.training.progress import training_progress
 from abalone.training.ring_ensemble import answers, count_probabilities, fit_rings
+from abalone.training.ring_schedule import with_schedule
 
 STAGE = "rings"
 COMPARED_STAGES = ("encode", "regress")  # of the guide, one for each task
@@ -80,13 +81,15 @@ def run_rings(
         if say and data.dataset.understood:
             say(data.dataset.understood)
         split = data.split
-        with training_progress(STAGE, settings.epochs, len(split.train), say) as after_epoch:
+        scheduled = with_schedule(settings, len(split.train))
+        with training_progress(STAGE, scheduled.epochs, len(split.train), say) as after_epoch:
             validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val, after_epoch)
         fitted = split.train
         logged = validated
         if settings.refit:
             fitted = np.concatenate([split.train, split.val])
-            with training_progress(f"{STAGE}, refit", settings.epochs, len(fitted), say) as after_epoch:
+            epochs = with_schedule(settings, len(fitted)).epochs
+            with training_progress(f"{STAGE}, refit", epochs, len(fitted), say) as after_epoch:
                 logged, _ = fit_rings(settings, data.x, data.rings, fitted, after_epoch=after_epoch)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
@@ -110,9 +113,12 @@ def run_rings(
             curves=curves,
             predicted=predicted,
             fitted=fitted,
-            epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": settings.epochs},
+            epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": scheduled.epochs},
             models=models,
         )
+        warning = few_rows_text(len(fitted))
+        if warning and say:
+            say(f"{STAGE}: {warning}")
         figures = {"curves.png": loss_curves(curves, f"{STAGE}: loss of the fit on the training rows")}
         figures |= _prediction_figures(data, predicted)
         figures |= _explanation_figures(validated, logged, data)
@@ -121,6 +127,8 @@ def run_rings(
         facts = RingsFacts(
             settings=settings,
             metrics=training.metrics,
+            epochs=scheduled.epochs,
+            fitted_rows=len(fitted),
             test_rows=len(split.test),
             experiment_id=experiment_id_of(run_id),
             run_id=run_id,
@@ -153,7 +161,7 @@ def _find_guide_runs(run_id: str, settings: RingsSettings, fingerprint: str) -> 
 def _final_metrics(task: str, part: str, data: LoadedData, predicted: Answers, fitted: np.ndarray) -> dict[str, float]:
     """Scores and baselines of a task on one part, with the calibration error or the coverage of the intervals."""
     rings = data.rings[data.split.scored()[part]]
-    metrics = final_metrics(task, part, data, predicted[PREDICTION_COLUMNS[task]], fitted)
+    metrics = final_metrics(task, part, data, predicted[PREDICTION_COLUMNS[task]], fitted, predicted["rings_median"])
     if task == "classification":
         metrics[f"{part}/ece"] = calibration_error(is_old(rings), predicted["probability_old"])
     else:

@@ -19,6 +19,7 @@ from abalone.stages.page_parts import (
 )
 from abalone.tracking.addresses import link, run_path
 from abalone.tracking.markdown import format_score
+from abalone.training.ring_schedule import COMPARED_FROM_ROWS
 
 DISTRIBUTION_METRICS = ("crps", "ring_log_score")
 QUESTION = "What do all ten features, and a prediction of the whole distribution of rings, add to the guide's networks?"
@@ -33,6 +34,10 @@ class RingsFacts:
     settings : RingsSettings
     metrics : mapping
         As those of ``StageFacts``, of both tasks.
+    epochs : int
+        Epochs of the fit on the training rows.
+    fitted_rows : int
+        Number of rows that the logged models were fitted on.
     test_rows : int
         Number of test rows.
     experiment_id, run_id : str
@@ -46,6 +51,8 @@ class RingsFacts:
 
     settings: RingsSettings
     metrics: Mapping[str, float]
+    epochs: int
+    fitted_rows: int
     test_rows: int
     experiment_id: str
     run_id: str
@@ -58,6 +65,7 @@ def rings_page(facts: RingsFacts) -> str:
     """The description of a run of ``rings``, in Markdown."""
     paragraphs = [
         _answer(facts),
+        few_rows_text(facts.fitted_rows),
         _scores(facts.metrics),
         _fits(facts),
         reliability_text(facts.metrics),
@@ -89,6 +97,16 @@ def _answer(facts: RingsFacts) -> str:
     )
 
 
+def few_rows_text(rows: int) -> str:
+    """Say that a model was fitted on fewer rows than ``rings`` was compared on; empty with enough of them."""
+    if rows >= COMPARED_FROM_ROWS:
+        return ""
+    return (
+        f"Fitted on {rows} rows. With fewer than {COMPARED_FROM_ROWS}, rings was not compared with simpler models "
+        "(docs/results.md), and a linear model may be better."
+    )
+
+
 def _scores(metrics: Mapping[str, float]) -> str:
     columns = {}
     for part, title in (("val", "validation"), ("test", "test")):
@@ -107,9 +125,10 @@ def _fits(facts: RingsFacts) -> str:
     else:
         fits = "One fit on the training rows gave all scores and the logged models."
     return (
-        f"{fits} Baselines are the majority class and the mean of the rows of each fit. The lowest validation loss was "
-        f"at epoch {facts.metrics['best_epoch']:.0f} of {facts.settings.epochs}; the last epoch is reported, because "
-        "the weights are an average over the steps."
+        f"{fits} RMSE and R² score the mean of the predicted distribution, and MAE its median: the best answers for a "
+        "squared and for an absolute error. Baselines are the majority class and the mean of the rows of each fit. The "
+        f"lowest validation loss was at epoch {facts.metrics['best_epoch']:.0f} of {facts.epochs}; the last epoch is "
+        "reported, because the weights are an average over the steps."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from mlflow import MlflowClient
@@ -142,10 +144,40 @@ def _column_type(name: str) -> str:
     return "double"
 
 
+def log_input(run_id: str, *, name: str, digest: str, source: str, rows: int) -> None:
+    """Log a table that was scored as an input of a run.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    name, digest : str
+        Of the data set.
+    source : str
+        Absolute path, or ``stdin``.
+    rows : int
+        Number of rows.
+    """
+    entity = DatasetEntity(
+        name=name,
+        digest=digest,
+        source_type="local",
+        source=json.dumps({"uri": source}),
+        profile=json.dumps({"num_rows": rows}),
+    )
+    context = InputTag("mlflow.data.context", "scored")
+    MlflowClient().log_inputs(run_id, [DatasetInput(entity, [context])])
+
+
 def log_files(
-    run_id: str, *, texts: Mapping[str, str], figures: Mapping[str, Any], tables: Mapping[str, Any]
+    run_id: str,
+    *,
+    texts: Mapping[str, str],
+    figures: Mapping[str, Any],
+    tables: Mapping[str, Any],
+    files: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Store texts, figures and tables as artifacts of a run in one upload.
+    """Store texts, figures, tables and copies of files as artifacts of a run in one upload.
 
     Parameters
     ----------
@@ -154,6 +186,8 @@ def log_files(
     texts : mapping of path to str
     figures : mapping of path (``.png``) to Figure
     tables : mapping of path (``.json``) to DataFrame
+    files : mapping of path to Path
+        Files to copy.
 
     Returns
     -------
@@ -169,6 +203,8 @@ def log_files(
             figure.savefig(Path(folder, name))
         for name, frame in tables.items():
             frame.to_json(Path(folder, name), orient="split", index=False)
+        for name, file in files.items():
+            shutil.copyfile(file, Path(folder, name))
         MlflowClient().log_artifacts(run_id, folder)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
 

@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abalone.model.columns import OLD_FROM_RINGS
-from abalone.model.networks import THRESHOLDS, RingDistribution, mean_rings, ring_interval, ring_shares
+from abalone.model.distribution import THRESHOLDS, mean_rings, median_rings, ring_interval, ring_shares
+from abalone.model.networks import RingDistribution
 from abalone.settings import RingsSettings
 from abalone.training.history import Curves, append_epoch, check_finite
 from abalone.training.implemented import require_settings
 from abalone.training.progress import AfterEpoch, ignore_epoch
+from abalone.training.ring_schedule import with_schedule
 from abalone.training.torch_setup import Adam, cpu_settings, find_device, skip_compiler_import
 
 BETAS = (0.9, 0.98)
@@ -75,6 +77,7 @@ def fit_rings(
     """
     network = settings.model_config("regression")
     require_settings("fit_rings", settings, network, (*IMPLEMENTED, *USED_BY_STAGE))
+    settings = with_schedule(settings, len(train))
     skip_compiler_import()
     device = find_device(settings.device)
     with cpu_settings():
@@ -236,13 +239,15 @@ def answers(distribution: RingDistribution, x: Tensor) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to array [n], float64
-        ``probability_old``; ``predicted_rings``, the mean; ``rings_low`` and ``rings_high``, the ends of the interval.
+        ``probability_old``; ``predicted_rings``, the mean; ``rings_median``; ``rings_low`` and ``rings_high``, the
+        ends of the interval.
     """
     probabilities = distribution(x).double()
     low, high = ring_interval(probabilities)
     columns = {
         "probability_old": probabilities[:, THRESHOLDS.index(OLD_FROM_RINGS)],
         "predicted_rings": mean_rings(probabilities),
+        "rings_median": median_rings(probabilities).double(),
         "rings_low": low.double(),
         "rings_high": high.double(),
     }

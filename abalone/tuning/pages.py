@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,14 +25,15 @@ def outcome(study: optuna.Study, plan: Plan) -> str:
     """What a study has found, and how to continue it, in one line."""
     name = study.study_name
     counts = ", ".join(f"{number} {state}" for state, number in count_states(study).items() if number)
+    option = f"-P study={shlex.quote(name)}"
     best = best_trial(study)
     if best is None:
-        return f"study {name}: no trial is complete ({counts or 'none started'}); continue with -P study={name}"
+        return f"study {name}: no trial is complete ({counts or 'none started'}); continue with {option}"
     metric = SELECTION[plan.task]
     settings = ", ".join(f"{key} {format_setting(plan.value(key, value))}" for key, value in best.params.items())
     return (
         f"study {name}: best val/{metric} {best.value:.4f} {METRICS[metric].unit} in trial {best.number} ({settings}); "
-        f"{counts}; more trials: -P study={name}"
+        f"{counts}; more trials: {option}"
     )
 
 

@@ -6,6 +6,8 @@ rate their results may differ (``docs/tuning.md``). The winner's page says by ho
 
 from __future__ import annotations
 
+import shlex
+
 import optuna
 
 from abalone.settings import SELECTION, UserError
@@ -39,7 +41,7 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     if best is None:
         raise UserError(
             f"no trial of study {study.study_name!r} is complete, so there is no winner to train; "
-            f"continue it with more trials (-P study={study.study_name} -P trials=...)"
+            f"continue it with more trials (-P study={shlex.quote(study.study_name)} -P trials=...)"
         )
     result = run_stage("tuned", plan.at(best.params), base=plan.base, options=RunOptions(nested=True))
     metric = SELECTION[plan.task]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from helpers import ROOT, environment
+from warm_processes import PYTHON, warm_environment
 
 from abalone.cli.options import parse_settings
 from abalone.cli.output import print_object
@@ -181,8 +182,8 @@ def test_a_training_shows_a_bar_on_a_terminal_and_the_table_fits_its_width(store
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
-    command = [sys.executable, "-m", "abalone", "classify", "--epochs", "3"]
-    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-m", "abalone", "classify", "--epochs", "3"]
+    env = {**warm_environment(), "PYTHONPATH": str(ROOT)}
     env.pop("COLUMNS", None)  # which pytest-xdist sets, and which would hide the terminal's own width
     process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env)
     os.close(slave)

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from playwright.sync_api import Browser, Locator, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+from warm_processes import PYTHON, warm_variables
 
 from abalone.settings import STAGES
 from abalone.tracking.views import SHOWN_METRICS
@@ -41,8 +42,8 @@ pytestmark = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the store of one ``main``; seven epochs are enough to overfit after the fifth."""
     folder = tmp_path_factory.mktemp("browse")
-    command = [sys.executable, "-m", "abalone", "main", "--epochs", "7", "--trials", "3", "--seeds", "3"]
-    subprocess.run(command, cwd=folder, env=settings(), check=True, capture_output=True, timeout=600)
+    command = [PYTHON, "-m", "abalone", "main", "--epochs", "7", "--trials", "3", "--seeds", "3"]
+    subprocess.run(command, cwd=folder, env=settings() | warm_variables(), check=True, capture_output=True, timeout=600)
     return folder
 
 

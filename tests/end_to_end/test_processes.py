@@ -5,27 +5,27 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment, mlflow_run
+from helpers import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
 from abalone.data.reading import FILE_COLUMNS, SHIPPED_FILE
 
-COMMAND = [sys.executable, "-m", "abalone"]
+COMMAND = [PYTHON, "-m", "abalone"]
 
 
 def start(*arguments: str) -> subprocess.Popen:
     """``python -m abalone`` in the test's folder, with SIGINT handled as in a terminal."""
     return subprocess.Popen(
         [*COMMAND, *arguments],
-        env={**environment(), "PYTHONPATH": str(ROOT)},
+        env={**warm_environment(), "PYTHONPATH": str(ROOT)},
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -123,7 +123,7 @@ def test_a_stopped_run_is_never_left_running(store, sent, status):
 def test_a_command_under_nohup_outlives_its_terminal(store):
     process = subprocess.Popen(
         [*COMMAND, "classify", "--epochs", "200"],
-        env={**environment(), "PYTHONPATH": str(ROOT)},
+        env={**warm_environment(), "PYTHONPATH": str(ROOT)},
         preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_IGN),
     )
     wait_until(process, partial(has_begun, store))
@@ -158,7 +158,7 @@ def test_store_and_experiment_are_taken_from_the_environment_unless_an_option_na
 @pytest.mark.slow
 def test_all_runs_of_main_are_in_its_experiment_whatever_the_environment_names(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
-    done = mlflow_run("--experiment-name", "other", "-P", "epochs=1", "-P", "trials=0", "-P", "seeds=0")
+    done = warm_mlflow_run("--experiment-name", "other", "-P", "epochs=1", "-P", "trials=0", "-P", "seeds=0")
     assert done.returncode == 0, done.stderr
     assert not runs(store, "mine")
     assert {run.info.status for run in runs(store, "other")} == {"FINISHED"}
@@ -179,7 +179,7 @@ def test_main_reports_invalid_data_once(store):
 def test_mlflow_run_keeps_the_experiment_the_name_and_the_spelling_that_its_user_chose(store):
     options = ["-e", "classify", "--experiment-name", "abalone", "--run-name", "my-own-1"]
     parameters = ["-P", "epochs=2", "-P", "learning_rate=.001", "-P", "gamma=9.5e-1"]
-    done = mlflow_run(*options, *parameters)
+    done = warm_mlflow_run(*options, *parameters)
     assert done.returncode == 0, done.stderr
     [run] = runs(store)
     assert run.info.status == "FINISHED"
@@ -191,7 +191,7 @@ def test_mlflow_run_keeps_the_experiment_the_name_and_the_spelling_that_its_user
 
 @pytest.mark.slow
 def test_mlflow_run_without_an_experiment_works_in_the_default_one_of_mlflow(store):
-    done = mlflow_run("-e", "classify", "-P", "epochs=1")
+    done = warm_mlflow_run("-e", "classify", "-P", "epochs=1")
     assert done.returncode == 0, done.stderr
     assert [run.info.status for run in runs(store, "Default")] == ["FINISHED"]
 
@@ -202,7 +202,7 @@ def test_mlflow_run_without_an_experiment_works_in_the_default_one_of_mlflow(sto
     [("learning_rat=1", "--learning-rate"), ("epochs=-1", "from 1 to 10000"), ("data=no", "no such")],
 )
 def test_mlflow_run_with_a_wrong_parameter_fails_with_the_reason(store, option, expected):
-    done = mlflow_run("-e", "classify", "--experiment-name", "abalone", "-P", option)
+    done = warm_mlflow_run("-e", "classify", "--experiment-name", "abalone", "-P", option)
     assert done.returncode != 0
     assert expected in done.stderr.lower().replace("\n", " ")
     assert [run.info.status for run in runs(store)] == ["FAILED"]
@@ -210,7 +210,8 @@ def test_mlflow_run_with_a_wrong_parameter_fails_with_the_reason(store, option, 
 
 @pytest.mark.slow
 def test_main_tracks_every_stage_and_ends_with_one_table(store):
-    done = mlflow_run("--experiment-name", "abalone", "-P", "epochs=1")
+    few = ("-P", "epochs=1", "-P", "trials=2", "-P", "seeds=3")  # the test of README takes the real numbers
+    done = warm_mlflow_run("--experiment-name", "abalone", *few)
     assert done.returncode == 0, done.stderr
     stages = ["classify", "deepen", "encode", "regularize", "dropout", "regress", "rings"]
     studies = ["tune classification", "tuned encode", "tune regression", "tuned regress"]

@@ -1,4 +1,8 @@
-"""Every code block of the README runs, in order, in a clean copy of the project."""
+"""Every code block of the README runs, in order, in a clean copy of the project.
+
+``make run`` runs as it is: in fresh processes, with the real settings of every stage, study and report. The commands
+after it show how each is started alone; they start warm, and those that would repeat a long job get fewer epochs.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,15 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, environment
+from warm_processes import PROGRAMS, warm_variables
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
+SMALL = {
+    "mlflow run . -e rings": "-P members=2 -P epochs=2",
+    "mlflow run . -e tune": "-P epochs=2",
+    "mlflow run . -e report": "-P seeds=3 -P epochs=2",
+}
 SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that do not end, and the ports they listen on
 
 
@@ -64,12 +74,14 @@ def run_line(command: str, folder: Path, servers: ExitStack) -> None:
     elif command.startswith("make"):
         (folder / "printed.txt").write_text(run(command.split(), folder))
     elif command:
-        run(["bash", "-ec", f"source .venv/bin/activate; {command}"], folder)
+        small = [options for start, options in SMALL.items() if command.startswith(start)]
+        line = f'source .venv/bin/activate; PATH="{PROGRAMS}:$PATH"; {" ".join([command, *small])}'
+        run(["bash", "-ec", line], folder, WARM_SERVER=warm_variables()["WARM_SERVER"])
 
 
-def run(command: list[str], folder: Path) -> str:
+def run(command: list[str], folder: Path, **variables: str) -> str:
     """Run a command, which must succeed, and return what it prints."""
-    done = subprocess.run(command, cwd=folder, env=clean(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, env=clean() | variables, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 

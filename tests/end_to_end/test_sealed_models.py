@@ -1,7 +1,8 @@
 """A logged model answers with the code that it was logged with, whatever version of the project loads it.
 
 Models are logged by one version of the project and loaded by a later one, a copy in which the networks, the features
-and the scorer are changed so that each change alone would change predictions. Every load is in a fresh process.
+and the scorer are changed so that each change alone would change predictions. Every load is in a process that has not
+imported the project.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import environment
 from project_copies import ALL_CHANGES, CLASSES, DERIVE, ENCODE, PREPARE, RINGS, Change, copy_project, imported_copy
 from sample_models import ensemble_config, mlp_config, untrained_model
+from warm_processes import PYTHON, warm_environment
 
 from abalone.data.reading import SHIPPED_FILE, read
 from abalone.model.columns import RAW_COLUMNS
@@ -62,7 +63,7 @@ import abalone
 assert Path(abalone.__file__).parent.parent == Path.cwd(), abalone.__file__
 from abalone.registry.decision import decide
 from abalone.registry.promotion import promote
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
@@ -93,7 +94,7 @@ log_rings("rings", "first.data")
 promote(("classification",), print, experiment="stage", options=RunOptions("stage"))
 promote(("regression",), print, experiment="rings", options=RunOptions("rings"))
 log_rings("candidates", "second.data")
-score_csv("rows.csv", "scored.csv")
+score_table("rows.csv", "scored.csv")
 Path("answers.json").write_text(json.dumps({"champions": load_champions(), "reasons": compare_champions()}))
 """
 
@@ -129,7 +130,7 @@ class World:
 
     def __init__(self, folder: Path, database: Path):
         shutil.copy(database, folder / "mlflow.db")
-        self.env = {**environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+        self.env = {**warm_environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
         self.env |= {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.env.pop("PYTHONPATH", None)
         self.first = copy_project(folder / "first")
@@ -143,10 +144,10 @@ class World:
             (place / "first.data").write_text("".join(lines[::2]))
             (place / "second.data").write_text("".join(lines[1::2]))
 
-    def python(self, place: Path, *arguments: str, **env: str) -> str:
+    def python(self, place: Path, *arguments: str, program: str = PYTHON, **env: str) -> str:
         """Run Python in a folder, which is where it finds the project; return what it printed."""
         done = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, env=self.env | env, cwd=place, timeout=300
+            [program, *arguments], capture_output=True, text=True, env=self.env | env, cwd=place, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -158,8 +159,8 @@ class World:
 
     def load_without_project(self, loads: Sequence[tuple[str, str]], **env: str) -> dict[str, Any]:
         """Load pairs of flavor and URI in this order, in a process that cannot import the project."""
-        script = LOADING + WITHOUT_PROJECT
-        return json.loads(self.python(self.elsewhere, "-I", "-c", script, json.dumps(loads), **env))
+        arguments = ["-I", "-c", LOADING + WITHOUT_PROJECT, json.dumps(loads)]
+        return json.loads(self.python(self.elsewhere, *arguments, program=sys.executable, **env))
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +219,7 @@ def test_predict_of_a_later_version_writes_the_same_file(world, first):
     world.python(world.later, "-m", "abalone", "predict", "--input", "rows.csv", "--output", "scored.csv")
     assert (world.later / "scored.csv").read_bytes() == (world.first / "scored.csv").read_bytes()
     scored = pd.read_csv(world.first / "scored.csv")
-    assert {"label", "probability_old", "rings", "age_years", "rings_low", "rings_high"} <= set(scored)
+    assert {"label", "probability_old", "rings", "age_years", "rings_median", "rings_low", "rings_high"} <= set(scored)
     expected = first["champions"]["classification"]["pyfunc"]["output"]["probability_old"]
     assert scored["probability_old"].tolist() == pytest.approx(expected, abs=1e-8)
 

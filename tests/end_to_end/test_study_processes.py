@@ -12,10 +12,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import ROOT, environment, mlflow_run
+from helpers import ROOT, environment
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from tuning_helpers import JOURNAL, search_runs
+from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
 from abalone.settings import SEARCHED_BY_DEFAULT, load_settings
 from abalone.tuning.plan import Plan, read_space
@@ -24,23 +25,24 @@ from abalone.tuning.storage import open_storage, open_study
 
 pytestmark = pytest.mark.slow
 TRIALS = 33
+COMMAND = ("-m", "abalone", "tune", "--study", "s", "--trials", str(TRIALS))
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 
 
 def start(*options: str) -> subprocess.Popen:
     """Start a process that runs or resumes the study ``s``."""
-    return popen([sys.executable, "-m", "abalone", "tune", "--study", "s", "--trials", str(TRIALS), *options])
+    return popen([PYTHON, *COMMAND, *options], warm_environment())
 
 
-def popen(command: list) -> subprocess.Popen:
+def start_cold(*options: str) -> subprocess.Popen:
+    """As ``start``, for the tests of its process group: with all its imports, and led by the process itself."""
+    return popen([sys.executable, *COMMAND, *options], environment())
+
+
+def popen(command: list, env: dict[str, str]) -> subprocess.Popen:
     """Start a command in a process group of its own."""
     return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        start_new_session=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True
     )
 
 
@@ -139,7 +141,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_running(store, seed):
 def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
     command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, "-e", "tune", "--env-manager", "local"]
     command += ["--experiment-name", "abalone", "-P", "study=s", "-P", f"trials={TRIALS}"]
-    process = popen(command)
+    process = popen(command, environment())
     line = process.stdout.readline()
     while "16 of 33" not in line:
         assert line, finish(process)
@@ -155,7 +157,7 @@ def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
 
 
 def test_ctrl_c_and_sigterm_end_the_workers_too(store):
-    process = start("--workers", "2")
+    process = start_cold("--workers", "2")
     assert "study s" in process.stdout.readline()
     wait(process, 1.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, while the workers import
@@ -168,7 +170,7 @@ def test_ctrl_c_and_sigterm_end_the_workers_too(store):
 
 
 def test_ctrl_c_before_the_workers_are_ready_leaves_no_traceback(store):
-    process = start("--workers", "2")
+    process = start_cold("--workers", "2")
     assert "study s" in process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, _, err = finish(process)
@@ -205,7 +207,7 @@ def test_workers_end_when_their_parent_is_killed(store):
 def test_mlflow_run_tunes_with_its_options(store):
     options = {"task": "regression", "trials": 17, "epochs": 5, "study": "r", "search": "learning_rate,width"}
     arguments = [f"-P{name}={value}" for name, value in options.items()]
-    done = mlflow_run("-e", "tune", "--experiment-name", "abalone", *arguments)
+    done = warm_mlflow_run("-e", "tune", "--experiment-name", "abalone", *arguments)
     assert done.returncode == 0, done.stderr
     assert "17 of 17 trials" in done.stdout + done.stderr
     [run] = search_runs("tags.stage = 'tune'")

@@ -22,6 +22,11 @@ def test_rings_are_measured_by_their_mean_and_absolute_error():
     assert young.right is None
 
 
+def test_the_absolute_error_is_of_the_median_if_it_is_given():
+    young, *_ = group_by_age("regression", RINGS, RINGS + 2.0, median=RINGS + 1)
+    assert (young.bias, young.mae) == (2, 1)
+
+
 def test_labels_are_measured_by_the_share_that_is_right():
     probability_old = np.array([0.1, 0.6, 0.2, 0.9, 0.5, 0.4])  # the true labels are Old from 10 rings on
     shares = [group.right for group in group_by_age("classification", RINGS, probability_old)]

@@ -46,6 +46,15 @@ def test_scores_of_a_regressor():
     assert found == pytest.approx({"rmse": sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 50})
 
 
+def test_the_absolute_error_is_of_the_median_if_it_is_given():
+    rings = np.array([5, 10, 15])
+    median = np.array([5, 10, 16])
+    found = scores("regression", rings, np.array([6.0, 10.0, 13.0]), median)
+    assert found == pytest.approx({"rmse": sqrt(5 / 3), "mae": 1 / 3, "r2": 1 - 5 / 50})
+    probability_old = np.array([0.1, 0.6, 0.9])
+    assert scores("classification", rings, probability_old, median) == scores("classification", rings, probability_old)
+
+
 @pytest.mark.parametrize(
     "task, poor, good",
     [

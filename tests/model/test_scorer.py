@@ -16,8 +16,8 @@ from sample_models import GOOD_ROW, ensemble_config, mlp_config, rows, untrained
 
 from abalone.data.reading import read
 from abalone.model.columns import CLASS_LABELS, LIMITS, MEASUREMENTS, RAW_COLUMNS, SEXES
+from abalone.model.distribution import median_rings, ring_interval
 from abalone.model.features import encode
-from abalone.model.networks import ring_interval
 from abalone.model.rows import BadRows, check
 from abalone.model.scorer import Scorer, save_weights
 
@@ -61,13 +61,16 @@ def test_predictions_have_named_columns_and_the_index_of_the_rows(scorer):
         assert list(predicted["label"]) == [CLASS_LABELS[int(p >= 0.5)] for p in predicted["probability_old"]]
 
 
-def test_a_ring_ensemble_predicts_an_interval_too(make_scorer):
+def test_a_ring_ensemble_predicts_median_and_interval_too(make_scorer):
     scorer = make_scorer(ensemble_config("regression"))
     frame = read().frame.tail(5)
     predicted = scorer.predict(frame)
-    assert list(predicted.columns) == ["rings", "age_years", "rings_low", "rings_high", "outside_training_range"]
+    numbers = ["rings", "age_years", "rings_median", "rings_low", "rings_high"]
+    assert list(predicted.columns) == [*numbers, "outside_training_range"]
     assert predicted["rings"].to_numpy() == pytest.approx(scorer.model(encode(frame))[:, 0].detach().numpy(), abs=1e-4)
-    low, high = ring_interval(scorer.model.distribution(encode(frame)).double())
+    probabilities = scorer.model.distribution(encode(frame)).double()
+    assert predicted["rings_median"].tolist() == median_rings(probabilities).tolist()
+    low, high = ring_interval(probabilities)
     assert predicted["rings_low"].tolist() == low.tolist() and predicted["rings_high"].tolist() == high.tolist()
 
 

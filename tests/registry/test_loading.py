@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def test_a_loaded_model_answers_as_pyfunc_does(uri):
     model = load_model(uri)
     assert model.columns == ("label", "probability_old")
     pd.testing.assert_frame_equal(model.predict(ROWS), mlflow.pyfunc.load_model(uri).predict(ROWS))
+
+
+def test_a_model_that_was_loaded_needs_no_files_and_leaves_none(uri, own_folder, monkeypatch):
+    temporary = own_folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    model = load_model(uri)
+    assert len(model.predict(ROWS)) == len(ROWS)
+    with pytest.raises(UnreachableModel):
+        load_model("models:/m-unknown")
+    assert not list(temporary.iterdir())
 
 
 def test_integers_and_numbers_as_text_are_passed_as_numbers(uri):

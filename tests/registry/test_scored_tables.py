@@ -17,7 +17,7 @@ from abalone.data.reading import SHIPPED_FILE, read
 from abalone.model.columns import outputs
 from abalone.model.scorer import Scorer, save_weights
 from abalone.registry.loading import LoadedModel
-from abalone.registry.scoring import score_table
+from abalone.registry.scoring import Request, score_table
 from abalone.settings import REGISTERED_MODELS, UserError
 
 
@@ -51,7 +51,7 @@ def in_memory(monkeypatch, tmp_path) -> dict[str, LoadedModel]:
     for task in REGISTERED_MODELS:
         config = mlp_config(task)
         save_weights(tmp_path / task, untrained_model(config), config, read().frame)
-        models[task] = LoadedModel("", outputs(config), Scorer(tmp_path / task))
+        models[task] = LoadedModel(f"models:/{task}/7", outputs(config), Scorer(tmp_path / task))
     monkeypatch.setattr("abalone.registry.scoring.load_champion", models.get)
     return models
 
@@ -86,11 +86,49 @@ def test_what_is_written_is_csv_whatever_is_read(in_memory):
 
 def test_millimetres_and_grams_are_converted(in_memory):
     Path("rows.csv").write_text(csv(in_mm_and_g()))
-    score_table("rows.csv", "scored.csv", units="mm_g")
+    score_table("rows.csv", "scored.csv", Request(units="mm_g"))
     scored = pd.read_csv("scored.csv")
     expected = in_memory["regression"].predict(TABLE)["rings"].to_numpy()
     assert scored["rings"].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert scored["Length"].tolist() == in_mm_and_g()["Length"].tolist(), "rows are as they were"
+
+
+def test_bad_rows_can_be_left_out_and_are_listed(in_memory):
+    lines = csv(TABLE).splitlines()
+    lines[2:4] = ["M,,0.4,-1,1,1,1,1,5", "M,1"]
+    lines.insert(5, "")
+    Path("rows.csv").write_text("\n".join(lines))
+    scored = score_table("rows.csv", "scored.csv", Request(skip_bad=True), lines_at_once=2)
+    assert (scored.rows, scored.skipped) == (len(TABLE) - 2, 2)
+    expected = TABLE.drop(index=[1, 2]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv("scored.csv")[list(FILE_COLUMNS)], expected)
+    skipped = pd.read_csv("scored.skipped.csv")
+    assert list(skipped.columns) == ["line", "problem", "row"]
+    assert skipped["line"].tolist() == [3, 4]
+    assert skipped["problem"][0].startswith("Length is missing; Height is '-1', expected a number from 0 to 11.3")
+    assert skipped["problem"][1].startswith("2 columns, expected 9") and skipped["row"].tolist() == lines[2:4]
+
+
+def test_where_every_row_is_bad_there_is_nothing_to_skip_to(in_memory):
+    Path("rows.csv").write_text(csv(TABLE.assign(Sex="X")))
+    with pytest.raises(UserError, match=r"^rows\.csv: no valid row among 24$"):
+        score_table("rows.csv", "scored.csv", Request(skip_bad=True))
+    assert not Path("scored.csv").exists() and not Path("scored.skipped.csv").exists()
+
+
+def test_the_versions_stand_beside_the_answers(in_memory):
+    scored = score(HEADERLESS)
+    assert set(scored["classifier_version"]) == set(scored["regressor_version"]) == {7}
+
+
+def test_the_sample_of_the_figure_is_spread_over_all_rows(in_memory):
+    Path("rows.csv").write_text(SHIPPED_FILE.read_text())
+    summary = score_table("rows.csv", "scored.csv").summary
+    ages = pd.read_csv("scored.csv")["age_years"]
+    assert 500 < len(summary.sample) <= 1000
+    step = -(-len(ages) // len(summary.sample))
+    assert [age for (age,) in summary.sample] == pytest.approx(ages[::step].tolist(), abs=1e-6)
+    assert summary.metrics()["mean_age_years"] == pytest.approx(ages.mean(), abs=1e-6)
 
 
 def test_batches_change_nothing(in_memory):

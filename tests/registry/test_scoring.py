@@ -103,6 +103,8 @@ def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champio
         "rings",
         "age_years",
         "outside_training_range",
+        "classifier_version",
+        "regressor_version",
     ]
     pd.testing.assert_frame_equal(scored[list(FILE_COLUMNS)], FRAME, check_dtype=False)
     assert '"a,b",' in Path("scored.csv").read_text() and ",007," in Path("scored.csv").read_text()
@@ -118,12 +120,10 @@ def test_stdin_and_stdout_in_a_real_process(champions):
     env = {**environment(), "PYTHONPATH": str(ROOT)}
     options = {"capture_output": True, "text": True, "env": env, "timeout": 300}
     for target in ("-", "/dev/stdout"):
-        done = subprocess.run(
-            [*command, target], input=HEADERLESS, capture_output=True, text=True, env=env, timeout=120
-        )
+        done = subprocess.run([*command, target], input=HEADERLESS, **options)
         assert done.returncode == 0, done.stderr
         assert len(pd.read_csv(StringIO(done.stdout))) == 7
-        assert f"7 rows scored: {target}\n7 rows; separated by commas" in done.stderr
+        assert f"7 rows scored: {target} (by the classifier version 1" in done.stderr
     bad = HEADERLESS.replace("M", "X", 1)
     done = subprocess.run([*command, "-"], input=bad, **options)
     assert done.returncode == 1 and done.stdout == "" and "line 1: Sex is 'X'" in done.stderr
@@ -209,7 +209,7 @@ def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champion
     status, megabytes = done.stdout.split()[-2:]
     assert status == "0" and float(megabytes) < 500
     with open("scored.csv") as scored:
-        assert next(scored).endswith(",rings,age_years,rings_low,rings_high,outside_training_range\n")
+        assert next(scored).endswith(",rings,age_years,rings_median,rings_low,rings_high,outside_training_range\n")
         assert sum(1 for _ in scored) == 4177 * copies
 
 

@@ -18,7 +18,7 @@ from ring_fits import FRAME, ROWS, SHORT, X, short_fit
 from abalone.evaluation.scores import predict, scores
 from abalone.model.networks import RingRegressor
 from abalone.registry.promotion import promote
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, TASKS, load_settings
 from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
@@ -33,6 +33,12 @@ def run(store):
 
 def table(run_id: str, part: str) -> pd.DataFrame:
     return pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/{part}.json"))
+
+
+def small_file(rows: int) -> str:
+    """Write some rows of the shipped file to a file of the same format."""
+    FRAME.sample(rows, random_state=0).to_csv("small.data", header=False, index=False)
+    return "small.data"
 
 
 def model_uris(run_id: str) -> dict[str, str]:
@@ -51,7 +57,8 @@ def test_one_run_holds_the_scores_of_both_tasks(run):
     for part in ("val", "test"):
         data = table(run.info.run_id, part)
         for task, column in PREDICTION_COLUMNS.items():
-            for name, value in scores(task, data["Rings"].to_numpy(), data[column].to_numpy()).items():
+            given = (data["Rings"].to_numpy(), data[column].to_numpy(), data["rings_median"].to_numpy())
+            for name, value in scores(task, *given).items():
                 assert metrics[f"{part}/{name}"] == pytest.approx(value, abs=1e-6)
                 assert f"baseline/{part}_{name}" in metrics
         held = data["Rings"].between(data["rings_low"], data["rings_high"])
@@ -82,6 +89,24 @@ def test_one_run_holds_a_page_with_calibration_and_models_and_all_figures(run):
     }
 
 
+@pytest.mark.parametrize("rows, warned", [(390, True), (404, False)])
+def test_the_schedule_follows_the_rows_and_few_rows_are_said_to_be_few(store, rows, warned):
+    """Half of the file is fitted: fewer than 200 rows, or more."""
+    said = []
+    settings = load_settings("rings", {"members": 1, "hidden_sizes": "8", "data": small_file(rows)})
+    result = run_rings(settings, say=said.append)
+    run = MlflowClient().get_run(result.run_id)
+    assert run.data.params["epochs"] == run.data.params["batch_size"] == "auto"
+    assert run.data.metrics["reported_epoch"] == 20
+    history = MlflowClient().get_metric_history(result.run_id, "loss/train")
+    assert len(history) == 20
+    page = run.data.tags["mlflow.note.content"]
+    assert "of 20; the last epoch is reported" in page
+    text = f"Fitted on {rows // 2} rows. With fewer than 200, rings was not compared with simpler models"
+    assert (text in page) == warned
+    assert any(text in line for line in said) == warned
+
+
 @pytest.mark.parametrize("refit", ["true", "false"])
 def test_validation_scores_are_of_the_training_rows_and_the_logged_model_of_both(store, refit):
     result = run_rings(load_settings("rings", {**SHORT, "refit": refit}))
@@ -99,21 +124,21 @@ def test_validation_scores_are_of_the_training_rows_and_the_logged_model_of_both
     assert ("One fit" in page) == (refit == "false")
 
 
-def test_a_file_scored_by_both_champions_has_intervals_and_the_runs_own_predictions(run):
+def test_a_file_scored_by_both_champions_has_medians_intervals_and_the_runs_own_predictions(run):
     promote(TASKS, lambda text: None)
     FRAME.head(9).to_csv("rows.csv", index=False)
-    score_csv("rows.csv", "scored.csv")
+    score_table("rows.csv", "scored.csv")
     scored = pd.read_csv("scored.csv")
     expected = table(run.info.run_id, "test").set_index("row")
-    added = ["label", "probability_old", "rings", "age_years", "rings_low", "rings_high", "outside_training_range"]
+    counts = ["rings_median", "rings_low", "rings_high"]
+    added = ["label", "probability_old", "rings", "age_years", *counts, "outside_training_range"]
     assert list(scored.columns) == [*FRAME.columns, *added]
-    ends = ["rings_low", "rings_high"]
     for row in scored.index.intersection(expected.index):
         ours = scored.loc[row]
         theirs = expected.loc[row]
         assert ours["probability_old"] == pytest.approx(theirs["probability_old"], abs=1e-6)
         assert ours["rings"] == pytest.approx(theirs["predicted_rings"], abs=1e-6)
-        assert (ours[ends] == theirs[ends]).all()
+        assert (ours[counts] == theirs[counts]).all()
     info = mlflow.models.get_model_info(model_uris(run.info.run_id)["regression"])
     assert info.signature.outputs.input_names() == added[2:]
 

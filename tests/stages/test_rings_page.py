@@ -27,7 +27,8 @@ def metrics() -> dict[str, float]:
 def page_of(known: dict[str, float], refit: bool = True, **facts: Any) -> str:
     ids = {"experiment_id": "7", "run_id": "a1b2", "model_ids": {"classification": "m-1", "regression": "m-2"}}
     settings = load_settings("rings", {"refit": refit})
-    return rings_page(RingsFacts(settings=settings, metrics=known, test_rows=2089, **ids, **facts))
+    fitted = {"epochs": 45, "fitted_rows": 2088, **ids, **facts}
+    return rings_page(RingsFacts(settings=settings, metrics=known, test_rows=2089, **fitted))
 
 
 @pytest.mark.parametrize("refit", [True, False])
@@ -45,6 +46,13 @@ def test_the_page_names_both_models_their_calibration_and_what_was_fitted(refit)
         assert f"(#/experiments/7/models/{model_id}?" in page
     assert "artifacts/importance.png" in page
     compile_code(page)
+
+
+def test_the_page_says_what_mean_and_median_are_scored_by_and_warns_of_few_rows_only():
+    assert "RMSE and R² score the mean of the predicted distribution, and MAE its median" in page_of(metrics())
+    warning = "With fewer than 200, rings was not compared with simpler models"
+    assert f"Fitted on 199 rows. {warning}" in page_of(metrics(), fitted_rows=199)
+    assert warning not in page_of(metrics(), fitted_rows=200)
 
 
 def test_the_page_compares_with_the_guides_stages():

@@ -146,7 +146,7 @@ def test_a_logged_model_tells_its_inputs_outputs_and_configuration(store):
     inputs = [(column["name"], column["type"], column["required"]) for column in info.signature.inputs.to_dict()]
     assert inputs == [("Sex", "string", True)] + [(name, "double", True) for name in MEASUREMENTS]
     outputs = [(column["name"], column["type"]) for column in info.signature.outputs.to_dict()]
-    numbers = [(name, "double") for name in ("rings", "age_years", "rings_low", "rings_high")]
+    numbers = [(name, "double") for name in ("rings", "age_years", "rings_median", "rings_low", "rings_high")]
     assert outputs == [*numbers, ("outside_training_range", "string")]
     assert set(info.flavors) == {"pytorch", "python_function"}
     assert info.flavors["python_function"]["loader_module"] == f"{sealed_name()}.scorer"

@@ -11,10 +11,12 @@ from ring_fits import RINGS, ROWS, SHORT, X, member, probabilities, short_fit
 
 from abalone.data.reading import read
 from abalone.data.splitting import split
+from abalone.evaluation.distribution_scores import distribution_scores
 from abalone.evaluation.scores import predict, scores
 from abalone.model.columns import FEATURES
+from abalone.model.distribution import mean_rings, ring_shares
 from abalone.model.features import Derive
-from abalone.model.networks import RingDistribution, RingRegressor, mean_rings, ring_interval
+from abalone.model.networks import RingDistribution, RingRegressor
 from abalone.settings import PREDICTION_COLUMNS, load_settings
 from abalone.training.history import TrainingDiverged
 from abalone.training.ring_ensemble import answers, fit_rings, threshold_targets
@@ -98,20 +100,27 @@ def test_a_heavier_shell_at_equal_size_is_older_on_average(full, factor):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_interval_holds_four_of_five_animals_of_every_validation_fold(seed):
-    """Five folds of the half that is not for test; each fold is predicted by a fit on the other four."""
-    rows = split(read(), seed)
-    order = np.random.default_rng(seed).permutation(np.concatenate([rows.train, rows.val]))
-    settings = load_settings("rings", {"seed": seed, "members": 8})
-    covered = []
-    for fold in np.array_split(order, 5):
-        distribution, _ = fit_rings(settings, X, RINGS, np.setdiff1d(order, fold))
-        low, high = ring_interval(probabilities(distribution, X[fold]))
-        covered.append((low.numpy() <= RINGS[fold]) & (RINGS[fold] <= high.numpy()))
-        assert 0.72 <= covered[-1].mean() <= 0.88, "one fold of 418 rows: four standard errors"
-    print([round(fold.mean(), 3) for fold in covered])
-    assert 0.76 <= np.concatenate(covered).mean() <= 0.84
+def test_the_interval_holds_four_of_five_animals_of_every_predicted_age():
+    """Five folds of the half that is not for test, of three seeds; each is predicted by a fit on the other four."""
+    held = []
+    predicted = []
+    for seed in (0, 1, 2):
+        rows = split(read(), seed)
+        order = np.random.default_rng(seed).permutation(np.concatenate([rows.train, rows.val]))
+        settings = load_settings("rings", {"seed": seed, "members": 8})
+        for fold in np.array_split(order, 5):
+            distribution, _ = fit_rings(settings, X, RINGS, np.setdiff1d(order, fold))
+            answered = answers(distribution, X[fold])
+            held.append((answered["rings_low"] <= RINGS[fold]) & (RINGS[fold] <= answered["rings_high"]))
+            predicted.append(answered["predicted_rings"])
+            assert 0.72 <= held[-1].mean() <= 0.88, "one fold of 418 rows: four standard errors"
+    held = np.concatenate(held)
+    fifths = np.array_split(np.argsort(np.concatenate(predicted)), 5)
+    by_age = [held[fifth].mean() for fifth in fifths]
+    print([f"{share:.3f}" for share in by_age])
+    assert 0.78 <= held.mean() <= 0.82
+    assert min(by_age) >= 0.76
+    assert max(by_age) <= 0.84
 
 
 @pytest.mark.slow
@@ -128,16 +137,32 @@ def test_the_mean_test_scores_of_ten_seeds():
     by_seed = []
     for seed in range(10):
         rows = split(read(), seed)
+        rings = RINGS[rows.test]
         fitted = np.concatenate([rows.train, rows.val])
         distribution, _ = fit_rings(load_settings("rings", {"seed": seed}), X, RINGS, fitted)
         answered = answers(distribution, X[rows.test])
-        found = {}
+        shares = ring_shares(probabilities(distribution, X[rows.test])).numpy()
+        found = distribution_scores(shares, rings)
         for task, column in PREDICTION_COLUMNS.items():
-            found |= scores(task, RINGS[rows.test], answered[column])
+            found |= scores(task, rings, answered[column], answered["rings_median"])
         by_seed.append(found)
     means = {name: np.mean([found[name] for found in by_seed]) for name in by_seed[0]}
     print({name: f"{value:.4f}" for name, value in means.items()})
     assert means["log_loss"] <= 0.418
     assert means["roc_auc"] >= 0.8875
     assert means["rmse"] <= 2.055
-    assert means["mae"] <= 1.445
+    assert means["mae"] <= 1.405
+    assert means["ring_log_score"] <= 1.91
+    assert means["crps"] <= 1.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows, log_loss, rmse", [(200, 0.49, 2.3), (400, 0.46, 2.17)])
+def test_a_small_file_is_learned_too(rows, log_loss, rmse):
+    """Scores on validation rows; with the schedule of a large file, 200 rows gave .58 and 2.8, 400 rows .49 and 2.4."""
+    known = np.random.default_rng(0).permutation(np.concatenate([ROWS.train, ROWS.val]))
+    distribution, _ = fit_rings(load_settings("rings"), X, RINGS, known[:rows])
+    answered = answers(distribution, X[known[800:]])
+    rings = RINGS[known[800:]]
+    assert scores("classification", rings, answered["probability_old"])["log_loss"] <= log_loss
+    assert scores("regression", rings, answered["predicted_rings"])["rmse"] <= rmse

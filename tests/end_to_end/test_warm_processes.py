@@ -1,0 +1,67 @@
+"""A warm process is to a test what a fresh one is: each test here holds for both."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from warm_processes import PYTHON, warm_environment
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("python", [sys.executable, PYTHON], ids=["fresh", "warm"]),
+]
+WAIT = "import time; print('waiting', flush=True); time.sleep(600)"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start(python: str, *arguments: str, **variables: str) -> subprocess.Popen:
+    env = warm_environment() | variables
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([python, *arguments], text=True, env=env, preexec_fn=take_signals, **pipes)
+
+
+def take_signals() -> None:
+    """Undo what a shell does for a command in the background, and nohup."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def test_arguments_folder_environment_input_output_and_status_are_its_own(python, own_folder):
+    Path("shown.py").write_text(
+        "import atexit, os, sys\n"
+        "atexit.register(print, 'the end')\n"
+        "print(sys.argv[1:], os.getcwd(), os.environ['MINE'], sys.stdin.read(), __name__)\n"
+        "sys.exit('no more')\n"
+    )
+    process = start(python, "-m", "shown", "--a", "b c", MINE="x")
+    out, err = process.communicate("read")
+    assert out == f"['--a', 'b c'] {own_folder} x read __main__\nthe end\n"
+    assert err == "no more\n" and process.returncode == 1
+
+
+def test_a_module_is_taken_from_pythonpath_and_code_from_the_command_line(python, own_folder):
+    (own_folder / "far").mkdir()
+    Path("far", "away.py").write_text("NAME = 'found'")
+    process = start(python, "-c", "import sys, away; print(away.NAME, sys.argv)", "1", PYTHONPATH="far")
+    assert process.communicate() == ("found ['-c', '1']\n", "")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_reach_it(python, number):
+    process = start(python, "-c", WAIT)
+    process.stdout.readline()
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == -number
+    assert ("KeyboardInterrupt" in err) == (number == signal.SIGINT)
+
+
+def test_it_does_not_outlive_a_kill(python):
+    process = start(python, "-c", WAIT)
+    process.stdout.readline()
+    process.kill()
+    assert process.communicate(timeout=60) == ("", "")  # stdout ends when the last process that holds it has ended

@@ -1,0 +1,31 @@
+"""What ``python`` and ``mlflow`` of this folder do: have the server fork the command, and stand for it.
+
+The command gets the arguments, folder, environment, input and output of this process, and the signals that are sent to
+it. This process ends with the command and as the command does; if this process is killed, the server kills the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+command = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "ignored": ignored}
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect("\0" + os.environ["WARM_SERVER"])
+    socket.send_fds(server, [b"."], [0, 1, 2])
+    server.sendall(json.dumps(command).encode() + b"\n")
+    answers = server.makefile()
+    pid = int(answers.readline())
+    for number in set(SIGNALS) - set(ignored):
+        signal.signal(number, lambda received, frame: os.kill(pid, received))
+    status = int(answers.readline())
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)

@@ -1,0 +1,112 @@
+"""A process that has imported the heavy libraries, and forks a copy of itself for each command of a test.
+
+Run with the name of its socket as the only argument, it ends when its stdin is closed. Nothing of the project is
+imported here, so a command may run any copy of it. A command ends as any Python program does: with its own exit status,
+its ``atexit`` functions and its tracebacks.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import logging
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+
+LIBRARIES = (
+    "torch",
+    "mlflow.cli",
+    "mlflow.pytorch",
+    "sklearn.model_selection",
+    "matplotlib.backends.backend_agg",
+    "optuna",
+)
+
+
+def wait_for_command(name: str) -> dict:
+    """Fork for each connection, and return in the forked process what to run, with its output in place."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that watch
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("\0" + name)
+        listener.listen()
+        print("ready", flush=True)
+        while True:
+            ready, _, _ = select.select([listener, sys.stdin], [], [])
+            if sys.stdin in ready:  # the tests have ended
+                sys.exit()
+            connection, _ = listener.accept()
+            with connection:
+                if is_of_this_user(connection) and os.fork() == 0:
+                    listener.close()
+                    return watch(connection)
+
+
+def is_of_this_user(connection: socket.socket) -> bool:
+    """Whether the other end is a process of the user who runs the tests; the socket itself is open to all users."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return user == os.getuid()
+
+
+def watch(connection: socket.socket) -> dict:
+    """Fork once more and return in the new process; send its id and its exit status, or kill it with its client."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    command = json.loads(connection.makefile().readline())
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        return command
+    os.closerange(0, 3)
+    connection.sendall(f"{pid}\n".encode())
+    ended = os.pidfd_open(pid)
+    ready, _, _ = select.select([ended, connection], [], [])
+    if ended not in ready:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if ended in ready:
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def become(command: dict) -> None:
+    """Take over the folder, the environment and the signals of the command."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in command["ignored"] else default)
+    os.environ.clear()
+    os.environ.update(command["env"])
+    os.chdir(command["cwd"])
+    searched = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:1] = [command["cwd"], *searched]  # in place of this file's folder
+    # MLflow reads this variable when it is imported.
+    logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "INFO"))
+
+
+def run(arguments: list[str]) -> None:
+    """Do what ``python`` does with these arguments."""
+    option, what, *rest = arguments
+    sys.argv = [option, *rest]
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        assert option == "-c", arguments
+        exec(what, {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    gc.freeze()
+    command = wait_for_command(sys.argv[1])
+    become(command)
+    run(command["arguments"])
