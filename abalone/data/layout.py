@@ -153,7 +153,7 @@ def _separator(number: int, line: str) -> str:
     for separator, count in counts.items():
         if count >= len(RAW_COLUMNS):
             return separator
-    return max(counts, key=counts.get, default=",")
+    return max(counts, key=counts.__getitem__, default=",")
 
 
 def _is_number(text: str) -> bool:
@@ -166,7 +166,7 @@ def _is_number(text: str) -> bool:
 
 def _join_words(words: Sequence[str]) -> list[str]:
     """The names of a header separated by blanks, in which ``Whole weight`` is two words without quotes."""
-    names = []
+    names: list[str] = []
     for word in words:
         if names and find_columns([f"{names[-1]} {word}"]) and not find_columns([names[-1]]):
             names[-1] = f"{names[-1]} {word}"

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import pandas as pd
 
 from abalone.data.layout import Layout, Lines, read_layout, split_fields
 from abalone.model.rows import BadRows
 
+Content = IO[bytes] | gzip.GzipFile
 ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by byte order mark
 
 
@@ -78,7 +79,7 @@ def open_table(file: BinaryIO) -> Iterator[tuple[Layout, Lines]]:
         raise BadRows(f"cannot be decompressed ({error}); expected a whole .gz, or a .zip without a password") from None
 
 
-def _decompress(file: BinaryIO) -> tuple[BinaryIO, str]:
+def _decompress(file: BinaryIO) -> tuple[Content, str]:
     """The content of a file, and how it was compressed."""
     head = _peek(file)
     if head.startswith(b"\x1f\x8b"):
@@ -88,13 +89,13 @@ def _decompress(file: BinaryIO) -> tuple[BinaryIO, str]:
     return file, ""
 
 
-def _peek(file: BinaryIO) -> bytes:
+def _peek(file: Content) -> bytes:
     head = file.read(4)
     file.seek(0)
     return head
 
 
-def _only_member(archive: zipfile.ZipFile) -> BinaryIO:
+def _only_member(archive: zipfile.ZipFile) -> Content:
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if len(names) != 1:
         raise BadRows(f"a zip archive of {len(names)} files ({', '.join(names[:5])}); expected one table")
@@ -144,7 +145,7 @@ def _wrong_width(line: str, layout: Layout) -> str:
 
 def _parse(lines: dict[int, str], layout: Layout) -> pd.DataFrame:
     """The columns of the layout; the index holds the line numbers."""
-    names = sorted(layout.columns, key=layout.columns.get)
+    names = sorted(layout.columns, key=layout.columns.__getitem__)
     index = pd.Index(lines, name="line", dtype="int64")
     if not lines:
         return pd.DataFrame(columns=names, index=index)

@@ -83,7 +83,7 @@ def outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
     tuple of str
         In the order in which the model returns them.
     """
-    names = OUTPUTS[config["task"]]
+    names: tuple[str, ...] = OUTPUTS[config["task"]]
     if knows_distribution(config):
         names += (MEDIAN_OUTPUT, *INTERVAL_OUTPUTS)
     return (*names, OUTSIDE)

@@ -123,7 +123,7 @@ class Derive(nn.Module):
     scale: Tensor
     outputs = 28
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(self.outputs - len(SEXES)))
         self.register_buffer("scale", torch.ones(self.outputs - len(SEXES)))
