@@ -94,9 +94,11 @@ def run_stage(
     if stage == "rings":
         from abalone.stages.rings import run_rings
 
+        assert isinstance(settings, RingsSettings), "rings takes RingsSettings"
         return run_rings(settings, options, say)
     from abalone.stages import stage as stages
 
+    assert isinstance(settings, StageSettings), f"{stage} takes StageSettings"
     return stages.run_stage(stage, settings, options=options, say=say)
 
 
@@ -145,7 +147,7 @@ def tune(
     from abalone.tuning.search import Limits
     from abalone.tuning.tune import Where, run_tune
 
-    plan = Plan(base, settings or load_settings(base), read_space(search))
+    plan = Plan(base, settings or StageSettings.from_mapping(known.read_toml(base)), read_space(search))
     limits = Limits(trials, timeout, workers)
     return run_tune(plan, Where(study, storage), limits, say, RunOptions(experiment_name, run_name))
 
@@ -277,13 +279,11 @@ def evaluate(
     fail_if_worse : bool
         Recorded in the run; the status of the command follows it.
     """
-    from abalone.registry import evaluation_run
+    from abalone.registry.evaluation_run import evaluate as evaluate_champions
     from abalone.tracking.runs import RunOptions
 
     options = RunOptions(experiment_name, run_name)
-    return evaluation_run.evaluate(
-        source, say, units=units, target=target, fail_if_worse=fail_if_worse, options=options
-    )
+    return evaluate_champions(source, say, units=units, target=target, fail_if_worse=fail_if_worse, options=options)
 
 
 def report(
@@ -334,7 +334,7 @@ def run_main(
 
     options = RunOptions(experiment_name, run_name)
     stages = stages or guide_stages()
-    rings = rings or load_settings("rings")
+    rings = rings or RingsSettings.from_mapping(known.read_toml("rings"))
     return main.run_main(stages, say, rings=rings, trials=trials, seeds=seeds, options=options)
 
 
@@ -347,4 +347,4 @@ def read_status(experiment_name: str | None = None) -> dict[str, Any]:
 
 def guide_stages() -> dict[str, StageSettings]:
     """The settings of all stages of the guide, in its order."""
-    return {stage: load_settings(stage) for stage in known.STAGES}
+    return {stage: StageSettings.from_mapping(known.read_toml(stage)) for stage in known.STAGES}

@@ -111,6 +111,7 @@ def _key(
     return field(metadata={"expected": expected, "choices": choices, "auto": auto, **bounds})
 
 
+@dataclass(frozen=True)
 class Settings:
     """Base of the settings classes: reads and checks values, and writes them as text."""
 
