@@ -174,8 +174,8 @@ def _show(address: str) -> None:
     """Print an address, and open it in the user's browser if there is a display."""
     print(f"\nThe stages and all other runs:\n\n  {address}\n", flush=True)
     if has_display(os.environ):
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.Popen([sys.executable, "-m", "webbrowser", "-t", address], **silent)
+        opener = [sys.executable, "-m", "webbrowser", "-t", address]
+        subprocess.Popen(opener, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def has_display(environment: Mapping[str, str], platform: str = sys.platform) -> bool:
@@ -186,7 +186,7 @@ def has_display(environment: Mapping[str, str], platform: str = sys.platform) ->
 def main() -> None:
     """Run ``browse`` with the port of the command line; Ctrl-C and SIGTERM end it and the UI."""
     parser = argparse.ArgumentParser(
-        prog="python -m abalone.tracking.browse", description=browse.__doc__.split("\n")[0]
+        prog="python -m abalone.tracking.browse", description=str(browse.__doc__).split("\n")[0]
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"port of the UI on this machine (default {PORT})")
     port = parser.parse_args().port

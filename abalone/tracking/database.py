@@ -69,7 +69,7 @@ def _check_folder(path: Path) -> None:
     """Raise if a relative URI means another database here than where ``mlflow run`` was typed."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     name = _database_name()
-    if run_id is None or os.path.isabs(name):
+    if run_id is None or name is None or os.path.isabs(name):
         return
     if path.exists():
         with suppress(MlflowException):

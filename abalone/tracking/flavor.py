@@ -26,7 +26,7 @@ import mlflow.pytorch
 import pandas as pd
 import torch
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from torch import nn
 
 from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distribution, outputs
@@ -91,11 +91,15 @@ def signature(config: Mapping[str, Any]) -> ModelSignature:
         As for ``log_model``.
     """
     params = _params_schema() if knows_distribution(config) else None
-    return ModelSignature(inputs=_schema(RAW_COLUMNS), outputs=_schema(outputs(config)), params=params)
+    return ModelSignature(
+        inputs=_schema(RAW_COLUMNS),
+        outputs=_schema(outputs(config)),
+        params=params,  # type: ignore[arg-type]  # its default is None, which MLflow's annotation leaves out
+    )
 
 
 def _schema(names: tuple[str, ...]) -> Schema:
-    columns = []
+    columns: list[ColSpec | TensorSpec] = []
     for name in names:
         kind = DataType.string if name in TEXT_COLUMNS else DataType.double
         columns.append(ColSpec(kind, name))

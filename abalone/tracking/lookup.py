@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
+from mlflow.entities import DatasetInput, Experiment, Run
 
 from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.runs import EXPERIMENT_NAME
@@ -31,6 +31,7 @@ def find_experiment(name: str | None = None) -> Experiment | None:
         If it was deleted.
     """
     client = MlflowClient()
+    found: Experiment | None
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
         found = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
     else:
@@ -58,6 +59,11 @@ def read_run(run_id: str) -> Run:
     return MlflowClient().get_run(run_id)
 
 
+def dataset_inputs(run: Run) -> list[DatasetInput]:
+    """The data sets that a run has logged."""
+    return run.inputs.dataset_inputs if run.inputs else []
+
+
 def data_source(run: Run) -> str:
     """Where the rows of a training can be read: ``uci``, or an absolute path.
 
@@ -69,7 +75,7 @@ def data_source(run: Run) -> str:
     KeyError
         If the run has neither.
     """
-    for entry in run.inputs.dataset_inputs:
+    for entry in dataset_inputs(run):
         address = json.loads(entry.dataset.source)
         if entry.dataset.source_type == "http":
             return "uci"

@@ -100,6 +100,7 @@ def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.Activ
     if options.nested:
         # A nested run belongs where its parent is; MLflow would file it in the experiment of the environment.
         parent = mlflow.active_run()
+        assert parent is not None, "a nested run needs an active one"
         if parent.data.tags.get("stage") == "main":
             tags |= UNFOLDING_TAG
         experiment_id = parent.info.experiment_id

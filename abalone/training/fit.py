@@ -110,6 +110,8 @@ def _train(
     y_train = y[: sizes[0]]
     criterion = F.cross_entropy if isinstance(model, Classifier) else F.mse_loss
     weights = flatten(network)
+    gradient = weights.grad
+    assert gradient is not None  # made by ``flatten``
     forward = bare_forward(network)
     optimizer = Adam([weights], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=settings.gamma)
@@ -125,13 +127,13 @@ def _train(
         input_batches = x_train[shuffled].split(settings.batch_size)
         label_batches = y_train[shuffled].split(settings.batch_size)
         for inputs, labels in zip(input_batches, label_batches):
-            weights.grad.zero_()
+            gradient.zero_()
             loss = criterion(forward(inputs), labels)
             loss.backward()
             optimizer.step()
 
         measured = _evaluate(model, x, y, sizes)
-        measured["learning_rate"] = scheduler.get_last_lr()[0]
+        measured["learning_rate"] = float(scheduler.get_last_lr()[0])
         check_finite(measured, epoch, settings, metrics)
         append_epoch(metrics, measured)
         if measured["loss/val"] < best_loss:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from abalone.model.networks import Classifier
+from abalone.model.networks import Classifier, Regressor
 from abalone.training.history import SPLITS, rmse_from_losses
 from abalone.training.padding import BIAS_ROWS, EVALUATED_PER_MEMBER
 from abalone.training.population_members import Member
@@ -44,7 +44,8 @@ def evaluate(
         cross_entropies = -(outputs.log_softmax(1) * labels).sum(1)
         measured = _means({"loss": cross_entropies, "accuracy": hits.to(outputs.dtype)}, rows.sizes, train_curves)
     else:
-        scale = rows.per_member([member.model.target_scale.item() for member in members])
+        models = [member.model for member in members]
+        scale = rows.per_member([model.target_scale.item() for model in models if isinstance(model, Regressor)])
         squared_errors = (outputs - labels).square() * scale**2  # [K, 1, n], rings squared
         measured = _means({"loss": squared_errors[:, 0]}, rows.sizes, train_curves)
         for values in measured:

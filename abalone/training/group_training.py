@@ -20,10 +20,10 @@ relu_backward = torch.ops.aten.threshold_backward.grad_input
 
 
 class Batch(NamedTuple):
-    """Columns of the stacked rows, int64 [K * B], B of each member, of which the first ``count`` are not padding."""
+    """Columns of the stacked rows, int64 [K * B], B of each member, of which the first ``size`` are not padding."""
 
     columns: Tensor
-    count: int
+    size: int
 
 
 class BatchBuffers:
@@ -110,10 +110,10 @@ class GroupTrainer:
         times = torch.arange(self.steps + 1.0, self.steps + 1 + len(batches), device=self.rows.x.device)
         self.steps += len(batches)
         for batch, time in zip(batches, times):
-            if batch.count not in self.buffers:
-                rows = round_up(batch.count, 4)
-                self.buffers[batch.count] = BatchBuffers(self.layers, rows, len(self.rows.y), self.dropout)
-            buffers = self.buffers[batch.count]
+            if batch.size not in self.buffers:
+                rows = round_up(batch.size, 4)
+                self.buffers[batch.size] = BatchBuffers(self.layers, rows, len(self.rows.y), self.dropout)
+            buffers = self.buffers[batch.size]
             self._forward(buffers, batch)
             self._backward(buffers, batch, time, learning_rate)
 
@@ -144,7 +144,7 @@ class GroupTrainer:
             torch.bmm(layer.forward, buffers.h[i], out=buffers.z[i])
             torch.clamp_min(buffers.z[i], 0, out=buffers.relu[i])
             if self.dropout:
-                buffers.relu[i].mul_(self._draw_noise(buffers, i, batch.count))
+                buffers.relu[i].mul_(self._draw_noise(buffers, i, batch.size))
         torch.bmm(self.readout, buffers.h[-1], out=buffers.outputs)
 
     def _backward(self, buffers: BatchBuffers, batch: Batch, time: Tensor, learning_rate: Tensor) -> None:
@@ -171,7 +171,7 @@ class GroupTrainer:
         if self.classifying:
             torch.softmax(buffers.outputs, 1, out=buffers.outputs)
         torch.sub(buffers.outputs, buffers.labels, out=buffers.output_gradients)
-        if batch.count < self.batch_size:
-            buffers.z[-1].mul_(self.batch_size / batch.count)
-        if batch.count % 4 > 0:
-            buffers.z[-1][:, :, batch.count :] = 0  # rows of padding
+        if batch.size < self.batch_size:
+            buffers.z[-1].mul_(self.batch_size / batch.size)
+        if batch.size % 4 > 0:
+            buffers.z[-1][:, :, batch.size :] = 0  # rows of padding

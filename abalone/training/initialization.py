@@ -46,6 +46,7 @@ def untrained_model(
     init_seed, order_seed, dropout_seed = derive_seeds(settings.seed)
     torch.manual_seed(dropout_seed)
     model = build(settings.model_config())
+    assert isinstance(model, Classifier | Regressor)  # as for every stage of the guide
     init_weights(model.network, torch.Generator().manual_seed(init_seed))
     model.to(x.dtype)
     rings = torch.from_numpy(np.array(rings, dtype=np.int64))  # a copy, as arrays from pandas are read-only

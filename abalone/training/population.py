@@ -119,13 +119,14 @@ def fit_many(
                 group.finish(epoch, stopped)
             remaining = [group.remaining() for group in groups]
             groups = [group for group in remaining if group is not None]
-    return [member.result for member in members]
+    return [member.result for member in members if member.result is not None]
 
 
 def can_train(settings: StageSettings) -> bool:
     """Whether ``fit_many`` implements every setting, and every layer of the network."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         model = build(settings.model_config())
+    assert isinstance(model, Classifier | Regressor)  # as for every stage of the guide
     try:
         require_implemented(settings, model)
     except NotImplementedByEngine:

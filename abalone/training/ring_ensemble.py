@@ -7,6 +7,8 @@ epoch is chosen; a fit on training and validation rows has no rows left to choos
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,8 +143,9 @@ def _train(
     averaged = [p.detach().clone() for p in parameters]
     optimizer = _optimizer(settings, distribution)
     curves: Curves = {}
+    epochs = int(settings.epochs)
 
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(1, epochs + 1):
         order = torch.stack([torch.randperm(len(z), generator=g) for g in generators]).to(z.device)  # [K, n]
         for rows in order.split(settings.batch_size, 1):  # [K, B]
             _clear_gradients(parameters)
@@ -153,7 +156,7 @@ def _train(
             torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - settings.average)
 
         measured = {}
-        if "val" in data or epoch == settings.epochs:
+        if "val" in data or epoch == epochs:
             _swap(parameters, averaged)
             for part, (inputs, targets) in data.items():
                 measured[f"loss/{part}"] = _loss(distribution, inputs, targets)
@@ -169,7 +172,7 @@ def _train(
 
 def _optimizer(settings: RingsSettings, distribution: RingDistribution) -> Adam:
     """AdamW, whose weight decay leaves biases out."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(distribution.weights)},
         {"params": list(distribution.biases), "weight_decay": 0},
     ]
@@ -183,13 +186,13 @@ def _optimizer(settings: RingsSettings, distribution: RingDistribution) -> Adam:
     )
 
 
-def _clear_gradients(parameters: list[Tensor]) -> None:
+def _clear_gradients(parameters: Sequence[Tensor]) -> None:
     """Do what ``Optimizer.zero_grad`` does, without importing torch.compile's machinery."""
     for p in parameters:
         p.grad = None
 
 
-def _swap(parameters: list[Tensor], averaged: list[Tensor]) -> None:
+def _swap(parameters: Sequence[Tensor], averaged: list[Tensor]) -> None:
     """Exchange the network's weights and their moving average."""
     for i, p in enumerate(parameters):
         weights = p.data

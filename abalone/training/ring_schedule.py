@@ -38,7 +38,7 @@ def with_schedule(settings: RingsSettings, rows: int) -> RingsSettings:
         batch_size = max(SMALLEST_BATCH, math.ceil(rows / BATCHES_PER_EPOCH))
         epochs = EPOCHS
     if settings.batch_size != AUTO:
-        batch_size = settings.batch_size
+        batch_size = int(settings.batch_size)
     if settings.epochs != AUTO:
-        epochs = settings.epochs
+        epochs = int(settings.epochs)
     return replace(settings, batch_size=batch_size, epochs=epochs)

@@ -97,7 +97,7 @@ def unstack(network: nn.Sequential, matrices: Sequence[Tensor]) -> None:
         parameter.copy_(part)
 
 
-def _parts(network: nn.Sequential, matrices: Sequence[Tensor]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _parts(network: nn.Sequential, matrices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Each parameter of a network, and the part of its layer's matrix [I, O] that holds it."""
     linears = [layer for layer in network if isinstance(layer, nn.Linear)]
     for linear, matrix in zip(linears, matrices):

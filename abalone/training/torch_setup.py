@@ -20,7 +20,7 @@ class Adam(torch.optim.Adam):
     """
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # takes no closure
         """Update every parameter from its gradient."""
         for group in self.param_groups:
             params = group["params"]
@@ -54,7 +54,8 @@ class Adam(torch.optim.Adam):
             state["exp_avg_sq"] = torch.zeros_like(p)
         return state
 
-    step.hooked = True  # torch wraps every ``step`` without this attribute in a profiler's hook
+    # torch wraps every ``step`` without this attribute in a profiler's hook
+    step.hooked = True  # type: ignore[attr-defined]  # the type of a function has no attributes
 
 
 def skip_compiler_import() -> None:
