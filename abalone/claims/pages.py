@@ -63,7 +63,7 @@ HTML_OF_MARKDOWN = {  # all the Markdown that the report uses, besides tables
 
 def claims_table(found: Sequence[Finding]) -> list[tuple[str, ...]]:
     """The cells under ``CLAIMS_HEADER``, one row per finding; the reason in place of a number if it is not judged."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for finding in found:
         difference = finding.reason
         if finding.is_judged:
@@ -157,7 +157,7 @@ def answer(found: Sequence[Finding], epochs: int, report_link: str = "") -> str:
     report_link : str, optional
         Markdown link to the report.
     """
-    by_verdict = {verdict: [] for verdict in (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_JUDGED)}
+    by_verdict: dict[str, list[str]] = {verdict: [] for verdict in (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_JUDGED)}
     for finding in found:
         words = finding.claim.words
         by_verdict[finding.verdict].append(f"{words} (on these rows)" if finding.is_of_these_rows_only else words)
@@ -257,7 +257,7 @@ def _data_options(settings: StageSettings) -> str:
 def _claim_section(finding: Finding, figure: Figure | None) -> list[str]:
     """Heading, line and figure of a claim; a claim that is not judged has no figure."""
     section = finding.claim.section
-    if not finding.is_judged:
+    if figure is None:
         return [
             f"## {finding.claim.words}: {NOT_JUDGED}",
             f"Guide section {section}. No figure: it {finding.reason}.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from abalone.claims.claims import Claim, Measured, epochs_of
@@ -51,7 +53,7 @@ def _capitalized(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _mean_score(metric: str, values: dict[str, np.ndarray]) -> str:
+def _mean_score(metric: str, values: Mapping[str, np.ndarray]) -> str:
     score = values[metric]
     spread = f"{score.mean():.3f} ± {score.std(ddof=1):.3f}"
     unit = f" {METRICS[metric].unit}" if METRICS[metric].unit else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,7 +59,8 @@ def lesson_figure(curves: Sequence[LossCurves], accuracies: Mapping[str, tuple[f
         else:
             axis.tick_params(labelleft=False)
     _plot_accuracies(figure.add_subplot(grid[len(curves)]), accuracies)
-    legend_below(figure, first)
+    if first is not None:
+        legend_below(figure, first)
     return figure
 
 
@@ -88,7 +90,7 @@ def _plot_accuracies(axis: Axes, accuracies: Mapping[str, tuple[float, int]]) ->
         accuracy, rows = accuracies[name]
         half_width = accuracy_interval(accuracy, rows)[1] - accuracy
         axis.errorbar(accuracy, height, xerr=half_width, fmt="o", color=GREEN, capsize=3)
-        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": "small"}
+        place: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": "small"}
         axis.annotate(f"{accuracy:.3f}", (accuracy, height), **place)
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.3))
     axis.set(xlabel="accuracy, 95 % intervals")

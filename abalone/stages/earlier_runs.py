@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
@@ -52,7 +52,7 @@ def find_compared(
         That of the run's split.
     """
     if base:
-        names = [base]
+        names: Sequence[str] = [base]
         may_differ = {spec.name for spec in fields(StageSettings)}
     else:
         names = COMPARED.get(stage, stages_before(stage)[-1:])

@@ -34,7 +34,7 @@ def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 def closing_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """The rows of all results, then the baselines and the figures that the guide prints."""
-    baselines = {}
+    baselines: dict[str, float] = {}
     for result in results:
         for name, value in result.metrics.items():
             baselines.setdefault(name, value)

@@ -27,7 +27,16 @@ from abalone.evaluation.figures import importance_bars, loss_curves, partial_dep
 from abalone.evaluation.scores import scores
 from abalone.metrics import METRICS
 from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
-from abalone.settings import MODEL_KINDS, PREDICTION_COLUMNS, RINGS, SELECTION, TASKS, RingsSettings, load_settings
+from abalone.settings import (
+    MODEL_KINDS,
+    PREDICTION_COLUMNS,
+    RINGS,
+    SELECTION,
+    TASKS,
+    RingsSettings,
+    StageSettings,
+    read_toml,
+)
 from abalone.stages.earlier_runs import EarlierRun, find_earlier
 from abalone.stages.recorder import (
     Result,
@@ -73,15 +82,15 @@ def run_rings(
         if say and data.dataset.understood:
             say(data.dataset.understood)
         split = data.split
-        scheduled = with_schedule(settings, len(split.train))
-        with training_progress(STAGE, scheduled.epochs, len(split.train), say) as after_epoch:
+        epochs = int(with_schedule(settings, len(split.train)).epochs)
+        with training_progress(STAGE, epochs, len(split.train), say) as after_epoch:
             validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val, after_epoch)
         fitted = split.train
         logged = validated
         if settings.refit:
             fitted = np.concatenate([split.train, split.val])
-            epochs = with_schedule(settings, len(fitted)).epochs
-            with training_progress(f"{STAGE}, refit", epochs, len(fitted), say) as after_epoch:
+            refit_epochs = int(with_schedule(settings, len(fitted)).epochs)
+            with training_progress(f"{STAGE}, refit", refit_epochs, len(fitted), say) as after_epoch:
                 logged, _ = fit_rings(settings, data.x, data.rings, fitted, after_epoch=after_epoch)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
@@ -105,7 +114,7 @@ def run_rings(
             curves=curves,
             predicted=predicted,
             fitted=fitted,
-            epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": scheduled.epochs},
+            epochs={"best_epoch": 1 + int(np.argmin(curves["loss/val"])), "reported_epoch": epochs},
             models=models,
         )
         warning = few_rows_text(len(fitted))
@@ -119,7 +128,7 @@ def run_rings(
         facts = RingsFacts(
             settings=settings,
             metrics=training.metrics,
-            epochs=scheduled.epochs,
+            epochs=epochs,
             fitted_rows=len(fitted),
             test_rows=len(split.test),
             experiment_id=experiment_id_of(run_id),
@@ -143,7 +152,7 @@ def _find_guide_runs(run_id: str, settings: RingsSettings, fingerprint: str) -> 
     """The newest runs of the guide's stages for both tasks, on the same split and with their own default settings."""
     found = []
     for stage in COMPARED_STAGES:
-        theirs = load_settings(stage, {"seed": settings.seed})
+        theirs = StageSettings.from_mapping({**read_toml(stage), "seed": settings.seed})
         earlier = find_earlier(run_id, stage, theirs, fingerprint)
         if earlier:
             found.append(earlier)
@@ -185,7 +194,7 @@ def _trained_model(
 
 def _prediction_figures(data: LoadedData, predicted: Mapping[str, Answers]) -> dict[str, Any]:
     """The figures of both tasks, and the reliability of the probabilities on both parts."""
-    figures = {}
+    figures: dict[str, Any] = {}
     for task, column in PREDICTION_COLUMNS.items():
         figures |= prediction_figures(task, data.rings[data.split.test], predicted["test"][column], STAGE)
     bins = {}

@@ -64,7 +64,7 @@ def run_stage(
 
         column = PREDICTION_COLUMNS[task]
         predicted = {}
-        scores = {}
+        scores: dict[str, float] = {}
         for part, rows in data.split.scored().items():
             predicted[part] = {column: predict(model, data.x[rows])}
             scores |= final_metrics(task, part, data, predicted[part][column], data.split.train)

@@ -112,13 +112,14 @@ def _score_sentence(facts: StageFacts) -> str:
     text = f"Test {METRICS[name].label} {format_score(score)}"
     if name == "rmse":
         text += f" ({METRICS[name].meaning})"
-    before = facts.before.metrics.get(f"test/{name}") if facts.before else None
-    if before is None:
+    before = facts.before
+    score_before = before.metrics.get(f"test/{name}") if before else None
+    if before is None or score_before is None:
         baseline = format_score(facts.metrics.get(f"baseline/test_{name}"))
         return f"{text}; always predicting the {BASELINES[facts.settings.task]}: {baseline}."
-    text += f", against {format_score(before)} in {link(facts.before.stage, facts.before.path)}"
+    text += f", against {format_score(score_before)} in {link(before.stage, before.path)}"
     if name == "accuracy":
-        text += f": {compare_accuracy(score, before, facts.test_rows)}"
+        text += f": {compare_accuracy(score, score_before, facts.test_rows)}"
     return f"{text}."
 
 
