@@ -66,6 +66,13 @@ class Candidate:
     test: float | None
     refusal: str = ""
 
+    @property
+    def lead(self) -> float:
+        """How much better than the baseline, as a share of it; NaN if either score is not logged."""
+        if self.score is None or self.baseline is None:
+            return math.nan
+        return 1 - self.score / self.baseline
+
 
 def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
     """Return every run of the task, whatever its state, with the refusal of those that do not pass the gate.

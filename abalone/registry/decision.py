@@ -67,6 +67,11 @@ class Decision:
         """The best eligible candidate, or None."""
         return next(iter(self.eligible), None)
 
+    @property
+    def best(self) -> Candidate:
+        """The challenger, of a decision that has one."""
+        return self.eligible[0]
+
 
 def decide(
     task: str, experiment_id: str, min_improvement: float = 0.0, force: bool = False, split: str = ""
@@ -107,8 +112,7 @@ def _judge(
     if challenger is None:
         return False, "no candidate"
     if champion is None:
-        lead = 1 - challenger.score / challenger.baseline
-        return True, f"the first champion, {lead:.0%} better than the baseline"
+        return True, f"the first champion, {challenger.lead:.0%} better than the baseline"
     if challenger.run_id == champion.run_id:
         return False, "it is already the champion; nothing changes"
     try:

@@ -117,7 +117,7 @@ def _log(run_id: str, evaluations: Sequence[Evaluation], dataset: Dataset) -> No
     """Write metrics, figures, tables, page and tags to the run."""
     figures = {}
     tables = {}
-    metrics = {}
+    metrics: dict[str, float] = {}
     tags = environment_tags()
     for evaluation in evaluations:
         kind = MODEL_KINDS[evaluation.task]
@@ -136,7 +136,7 @@ def _log(run_id: str, evaluations: Sequence[Evaluation], dataset: Dataset) -> No
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     """Scores with their intervals, those of the baseline, and counts; the names of no stage's metrics."""
     kind = MODEL_KINDS[evaluation.task]
-    metrics = {
+    metrics: dict[str, float] = {
         f"{kind}/rows": evaluation.rows,
         f"{kind}/left_out": evaluation.left_out,
         f"{kind}/outside_training_range": evaluation.outside.outside,

@@ -37,7 +37,7 @@ LEGEND = (
 
 def decision_rows(decision: Decision) -> list[tuple[str, ...]]:
     """Return the cells of a promotion's table, one row per candidate."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for candidate in decision.candidates:
         row = (
             candidate.name,
@@ -173,7 +173,8 @@ def champion_line(decision: Decision, metric: str, uri: str, named: Naming = tex
     named : callable
         ``link`` for a page, ``text_only`` for a terminal.
     """
-    best = decision.challenger
+    best = decision.best
+    assert decision.version is not None  # with a challenger, there is a champion after the promotion
     left_out = other_splits_text(decision)
     compared = []
     for rival in decision.eligible:
@@ -199,7 +200,7 @@ def version_page(decision: Decision, promotion: str, promoted: PromotedRun) -> s
     promoted : PromotedRun
         What the store knows of the promoted run.
     """
-    best = decision.challenger
+    best = decision.best
     metric = METRICS[SELECTION[decision.task]].label_with_unit
     rows = [
         (f"{metric}, validation (what selected it)", format_score(best.score)),

@@ -16,6 +16,7 @@ from abalone.evaluation.age_groups import AgeGroup, group_by_age
 from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.candidates import Candidate, predicted_rows
 from abalone.settings import PREDICTION_COLUMNS
+from abalone.tracking.lookup import dataset_inputs
 from abalone.tracking.markdown import markdown_table
 
 
@@ -56,9 +57,10 @@ def read_promoted_run(task: str, candidate: Candidate, client: MlflowClient) -> 
 def fitted_rows(run: Run) -> str:
     """Name the rows that the logged models of a run were fitted on, with their number if the run has its data sets."""
     counts = {}
-    for entry in run.inputs.dataset_inputs:
+    for entry in dataset_inputs(run):
         tags = {tag.key: tag.value for tag in entry.tags}
-        counts[tags.get("mlflow.data.context")] = json.loads(entry.dataset.profile)["num_rows"]
+        if entry.dataset.profile:
+            counts[tags.get("mlflow.data.context")] = json.loads(entry.dataset.profile)["num_rows"]
     parts = ["train"]
     named = "training rows"
     if run.data.params.get("refit") == "true":
@@ -83,8 +85,10 @@ def age_table(groups: Sequence[AgeGroup], animals: str = "test animals") -> str:
     if not groups:
         return ""
     if any(group.right is not None for group in groups):
-        header = (animals, "rings", "rows", "correct label")
-        rows = [(group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups]
+        header: tuple[str, ...] = (animals, "rings", "rows", "correct label")
+        rows: list[tuple[str, ...]] = [
+            (group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups
+        ]
     else:
         header = (animals, "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
         rows = []
@@ -107,6 +111,8 @@ def limits_text(groups: Sequence[AgeGroup]) -> str:
     if old.right is not None:
         shares = [f"{group.right:.0%} ({group.rings})" for group in reversed(known)]
         return f"Share of correct labels on test, by number of rings: {', '.join(shares)}."
+    if old.bias is None or old.mae is None:
+        return ""
     way = "few" if old.bias < 0 else "many"
     return (
         f"On {old.rows} test animals with {old.rings} rings it predicts {abs(old.bias):.1f} rings too {way} on "

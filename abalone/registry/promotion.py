@@ -174,9 +174,10 @@ def _version_of(decision: Decision) -> int | None:
     Another promotion at the same time, or one that was killed, has registered it.
     """
     champion = decision.champion.version if decision.champion else 0
+    run_id = decision.best.run_id
     found = []
     for version in versions(decision.task):
-        if int(version.version) > champion and version.run_id == decision.challenger.run_id and "score" in version.tags:
+        if int(version.version) > champion and version.run_id == run_id and "score" in version.tags:
             found.append(int(version.version))
     return min(found, default=None)
 
@@ -187,7 +188,7 @@ def _create_version(decision: Decision, run_id: str, page: str, client: MlflowCl
     No other promotion can have given the alias to the version that is deleted: whoever sees it sees the first one too,
     which has the same score and precedence.
     """
-    best = decision.challenger
+    best = decision.best
     name = REGISTERED_MODELS[decision.task]
     promoted = read_promoted_run(decision.task, best, client)
     tags = _version_tags(decision.task, best) | {"signature": promoted.signature, "promotion_run": run_id}
@@ -199,7 +200,7 @@ def _create_version(decision: Decision, run_id: str, page: str, client: MlflowCl
     created = client.create_model_version(
         name, f"models:/{best.model_id}", best.run_id, tags, description=description, model_id=best.model_id
     )
-    first = _version_of(decision)
+    first = _version_of(decision) or int(created.version)
     if first != int(created.version):
         client.delete_model_version(name, created.version)
     return first
@@ -228,7 +229,7 @@ def _settle_alias(client: MlflowClient, decision: Decision) -> int:
     for _ in range(ATTEMPTS):
         champion = holder(task, CHAMPION)
         current = int(champion.version) if champion else 0
-        scores = _rival_scores(task, replaced, decision.challenger.split)
+        scores = _rival_scores(task, replaced, decision.best.split)
         best = min(scores, key=lambda version: (scores[version], version), default=current)
         is_of_another_split = current > replaced and current not in scores
         if current == best or is_of_another_split:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import IO, BinaryIO, TextIO
 
 import pandas as pd
 import torch
@@ -47,7 +47,7 @@ class Request:
     """
 
     units: str = "file"
-    params: Mapping[str, object] = field(default_factory=lambda: dict(PARAMS))
+    params: Mapping[str, float | bool] = field(default_factory=lambda: dict(PARAMS))
     skip_bad: bool = False
 
 
@@ -124,7 +124,7 @@ def score_table(
             written["skipped.csv"] = files.enter_context(open_output(skipped_file(target), stdout or sys.stdout))
         models = {task: load_champion(task) for task in REGISTERED_MODELS}
         check_params(models, request.params)
-        input_sha256 = hashlib.file_digest(rows, "sha256").hexdigest()
+        input_sha256 = hashlib.file_digest(rows, "sha256").hexdigest()  # type: ignore[arg-type]  # BinaryIO lacks readinto
         rows.seek(0)
         try:
             scored = _score(models, rows, written, request, lines_at_once)
@@ -137,7 +137,7 @@ def score_table(
 
 
 def _score(
-    models: Mapping[str, LoadedModel], rows: BinaryIO, written: Mapping[str, TextIO], request: Request, size: int
+    models: Mapping[str, LoadedModel], rows: BinaryIO, written: Mapping[str, IO[str]], request: Request, size: int
 ) -> Scored:
     """Write a header and the scored rows, and the list of those that were skipped."""
     summary = Summary()
@@ -186,9 +186,9 @@ def _checked_batches(
         raise BadRows(problems.message())
 
 
-def _write_skipped(file: TextIO, batch: Batch, problems: Sequence[Problem]) -> int:
+def _write_skipped(file: IO[str], batch: Batch, problems: Sequence[Problem]) -> int:
     """List the bad rows of a batch, each with all its problems; return their number."""
-    texts = {}
+    texts: dict[int, list[str]] = {}
     for number, text in sorted(problems, key=lambda problem: problem[0]):
         texts.setdefault(number, []).append(text)
     lines = []
@@ -245,6 +245,6 @@ def _quote(field: str) -> str:
     return field
 
 
-def _write_lines(file: TextIO, lines: Sequence[str]) -> None:
+def _write_lines(file: IO[str], lines: Sequence[str]) -> None:
     if lines:
         file.write("\n".join(lines) + "\n")

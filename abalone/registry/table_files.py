@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
-from typing import BinaryIO, TextIO
+from typing import IO, BinaryIO, TextIO
 
 from abalone.settings import UserError
 
@@ -61,7 +61,7 @@ def _copy(file: BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_output(target: str, stdout: TextIO) -> Iterator[TextIO]:
+def open_output(target: str, stdout: TextIO) -> Iterator[IO[str]]:
     """Open a text file to write, of which nothing appears before the block ends without an error.
 
     Parameters
@@ -94,7 +94,7 @@ def open_output(target: str, stdout: TextIO) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _deliver_to(stream: TextIO, name: str) -> Iterator[TextIO]:
+def _deliver_to(stream: IO[str], name: str) -> Iterator[IO[str]]:
     """Collect text in a temporary file, and copy it to a stream at the end."""
     with NamedTemporaryFile("w+", encoding="utf-8") as file:
         yield file
@@ -131,13 +131,13 @@ def skipped_file(target: str) -> str:
     return str(path.with_name(f"{path.stem}.skipped.csv"))
 
 
-def digest(file: TextIO) -> str:
+def digest(file: IO[str]) -> str:
     """SHA-256 of what has been written to a file."""
     with open(file.name, "rb") as written:
         return hashlib.file_digest(written, "sha256").hexdigest()
 
 
-def keep_copy(file: TextIO, folder: Path | None, name: str) -> None:
+def keep_copy(file: IO[str], folder: Path | None, name: str) -> None:
     """Copy what has been written to a file into a folder, unless it is larger than ``LARGEST_COPY``."""
     if folder and os.path.getsize(file.name) <= LARGEST_COPY:
         shutil.copyfile(file.name, folder / name)
