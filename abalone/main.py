@@ -114,7 +114,7 @@ def run_main(
 
 def _jobs(stages: Mapping[str, StageSettings], say: Say, rings: RingsSettings | None, trials: int) -> dict[str, Job]:
     """Everything that trains, by the name under which it is reported."""
-    jobs = {}
+    jobs: dict[str, Job] = {}
     for stage, settings in stages.items():
         jobs[stage] = partial(run_stage, stage, settings)
     if rings:

@@ -61,9 +61,9 @@ def read_status(experiment_name: str | None = None) -> Fields:
             status["stages"] = _stages(place)
             status["best"] = {task: _best(experiment, task) for task in TASKS}
             status["studies"] = _studies(place)
-            status["report"] = _run_fields(newest_run(place, "tags.stage = 'report'"))
+            status["report"] = _newest_fields(place, "tags.stage = 'report'")
             status["browse"] = full_address(runs_path(place, STAGES_VIEW))
-            promoted = _run_fields(newest_run(place, "tags.stage = 'promote' and attributes.status = 'FINISHED'"))
+            promoted = _newest_fields(place, "tags.stage = 'promote' and attributes.status = 'FINISHED'")
     option = f" --experiment-name {shlex.quote(experiment_name)}" if experiment_name else ""
     commands = _next_commands(status, promoted)[:MOST_COMMANDS]
     status["next"] = [f"python -m abalone {command}{option}" for command in commands]
@@ -86,9 +86,12 @@ def _stages(experiment_id: str) -> list[Fields]:
     return stages
 
 
-def _run_fields(run: Run | None) -> Fields | None:
-    if run is None:
-        return None
+def _newest_fields(experiment_id: str, query: str) -> Fields | None:
+    run = newest_run(experiment_id, query)
+    return None if run is None else _run_fields(run)
+
+
+def _run_fields(run: Run) -> Fields:
     return {
         "run_id": run.info.run_id,
         "name": run.info.run_name,
@@ -243,7 +246,7 @@ def _indented(title: str, lines: Sequence[str]) -> str:
     return "\n".join([title] + [f"  {line}" for line in lines])
 
 
-def _stage_table(status: Fields) -> str:
+def _stage_table(status: Mapping[str, Any]) -> str:
     """The latest run of each stage with its test scores, and which stages have none."""
     rows = []
     for stage in status["stages"]:
@@ -260,7 +263,7 @@ def _stage_table(status: Fields) -> str:
     return text
 
 
-def _best_table(status: Fields) -> str:
+def _best_table(status: Mapping[str, Any]) -> str:
     """The best run of each task, the split on which it is the best, and the splits that were left out."""
     rows = []
     splits = []
@@ -275,7 +278,7 @@ def _best_table(status: Fields) -> str:
     return "\n\n".join(["Best by validation, of the runs that promotion compares:", table, *splits])
 
 
-def _champion_table(status: Fields) -> str:
+def _champion_table(status: Mapping[str, Any]) -> str:
     rows = []
     for task, champion in status["champions"].items():
         if champion:
@@ -287,7 +290,7 @@ def _champion_table(status: Fields) -> str:
     return "Champions:\n\n" + markdown_table(("model", "version", "since", "validation"), rows)
 
 
-def _study_table(status: Fields) -> str:
+def _study_table(status: Mapping[str, Any]) -> str:
     if not status["studies"]:
         return ""
     rows = []

@@ -33,7 +33,10 @@ class SectionedGroup(click.Group):
         """Write one list of commands per section."""
         widest = max(len(name) for name in self.commands)
         for title, commands in self.sections.items():
-            rows = [(command.name.ljust(widest), command.get_short_help_str(LONGEST_SUMMARY)) for command in commands]
+            rows = [
+                ((command.name or "").ljust(widest), command.get_short_help_str(LONGEST_SUMMARY))
+                for command in commands
+            ]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

@@ -45,7 +45,7 @@ def print_object(value: Mapping[str, Any]) -> None:
 
 def _plain(value: Any) -> Any:
     """A value in the types of JSON, which has neither NaN nor infinity: both become null."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if hasattr(value, "tolist"):  # an array or a scalar of NumPy
         value = value.tolist()

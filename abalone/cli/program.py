@@ -49,6 +49,7 @@ def main() -> None:
     if not debug:
         _silence_mlflow()
     _handle_signals()
+    status: int | str | None
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:

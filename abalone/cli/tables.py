@@ -38,7 +38,7 @@ def _fit_table(table: str, width: int) -> str:
     if any(len(row) != len(cells[0]) for row in cells):  # a cell that holds a bar: better too wide than wrong
         return table
     rows = [cells[0], *cells[2:]]  # without the rule below the header
-    left_out = []
+    left_out: list[str] = []
     while len(rows[0]) > 2 and sum(_narrowest(column) for column in zip(*rows)) > _room(rows, width):
         left_out.insert(0, rows[0][-2])
         rows = [[*row[:-2], row[-1]] for row in rows]

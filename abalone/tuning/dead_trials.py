@@ -69,4 +69,4 @@ def _may_be_alive(trial: FrozenTrial, grace: timedelta) -> bool:
     process = trial.user_attrs.get("process")
     if process:
         return may_live(process)
-    return datetime.now() - trial.datetime_start < grace
+    return trial.datetime_start is not None and datetime.now() - trial.datetime_start < grace

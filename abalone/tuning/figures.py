@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from abalone.evaluation.figures import BLUE, GREY, RED, new_figure
 
@@ -15,7 +16,7 @@ LOWEST_SHOWN = 1e-6  # stands for 0 on a logarithmic scale
 
 
 def optimisation_history(
-    numbers: Sequence[int], values: Sequence[float], complete: Sequence[bool], base: float, name: str, unit: str
+    numbers: ArrayLike, values: ArrayLike, complete: ArrayLike, base: float, name: str, unit: str
 ) -> Figure:
     """Draw each trial's value by its number, and the best value so far.
 
@@ -74,16 +75,14 @@ def parallel_coordinates(points: Mapping[str, Sequence[float]], values: Sequence
         axis.plot(heights[place], color=str(1 - darkness))
     axis.plot(heights[worst_first[-1]], color=RED, linewidth=2, label="best")
     for column, raw in enumerate(points.values()):
-        for end in {np.argmin(raw), np.argmax(raw)}:
+        for end in {int(np.argmin(raw)), int(np.argmax(raw))}:
             axis.annotate(f"{raw[end]:.3g}", (column, heights[end, column]), textcoords="offset points", xytext=(5, 0))
     axis.set(xticks=range(len(points)), xticklabels=list(points), yticks=[])
     axis.legend()
     return figure
 
 
-def slices(
-    points: Mapping[str, Sequence[float]], values: Sequence[float], complete: Sequence[bool], name: str
-) -> Figure:
+def slices(points: Mapping[str, Sequence[float]], values: ArrayLike, complete: ArrayLike, name: str) -> Figure:
     """Draw each trial's value against each searched setting.
 
     The vertical axis ends at the 90th percentile of the values, so that a few bad trials do not flatten the rest.
@@ -106,8 +105,8 @@ def slices(
     low = values[best] - max(0.1 * (top - values[best]), 0.001)
     high = max(top, 2 * values[best] - low)
     figure, axes = new_figure(f"{name} (validation) by setting", columns=len(points), width=3 * len(points))
-    for axis, (label, raw) in zip(axes, points.items()):
-        raw = np.asarray(raw, dtype=float)
+    for axis, (label, given) in zip(axes, points.items()):
+        raw = np.asarray(given, dtype=float)
         axis.plot(raw[~complete], values[~complete], "x", color=GREY, markersize=4, label="pruned")
         axis.plot(raw[complete], values[complete], "o", color=BLUE, markersize=4, label="complete")
         axis.plot(raw[best], values[best], "o", color=RED, label="best")

@@ -80,7 +80,7 @@ def study_page(
 def _answer(study: optuna.Study, plan: Plan, experiment_id: str, frame: pd.DataFrame) -> str:
     """How far the best trial is ahead of the base stage, and where to look."""
     metric = SELECTION[plan.task]
-    best = best_trial(study)
+    best = study.best_trial
     trial = link(f"trial {best.number}", run_path(experiment_id, best.user_attrs["run_id"]))
     base = frame.loc[frame["is_base"] & (frame["state"] == "COMPLETE"), "value"].min()
     text = f"**Best: {trial}**, {METRICS[metric].label} {best.value:.4f} {METRICS[metric].unit} on validation"

@@ -66,14 +66,14 @@ class Pruning:
         self.best = np.fmin(self.best, values)
         if epoch not in self.rungs:
             return set()
-        training = np.flatnonzero(np.isfinite(losses))
+        training = np.flatnonzero(np.isfinite(losses)).tolist()
         for place in training:
             self.trials[place].report(self.best[place], epoch)
         known = self._values_at(epoch)
         if len(known) < FEWEST_TRIALS:
             return set()
         median = np.median(known)
-        worse = {int(place) for place in training if self.best[place] > median}
+        worse = {place for place in training if self.best[place] > median}
         ended = worse - self.base
         self.pruned |= ended
         return ended

@@ -57,6 +57,12 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     return None
 
 
+def value_of(trial: FrozenTrial) -> float:
+    """The value of a complete trial."""
+    assert trial.value is not None
+    return trial.value
+
+
 def trials_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
     """One row per trial that was started, surplus ones left out.
 

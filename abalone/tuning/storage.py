@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -127,8 +127,8 @@ def _existing(storage: str) -> BaseStorage | None:
     from sqlalchemy.engine import make_url
 
     url = make_url(storage)
-    is_sqlite_file = url.get_backend_name() == "sqlite" and url.database
-    if is_sqlite_file and not _is_file(Path(url.database)):  # connecting to it would create it
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite and url.database and not _is_file(Path(url.database)):  # connecting to it would create it
         return None
     return RDBStorage(storage) if "studies" in _table_names(storage) else None
 
@@ -158,9 +158,11 @@ def _create(plan: Plan, name: str, backend: BaseStorage) -> optuna.Study | None:
     """Create a study; None if one of this name exists."""
     if name in _study_names(backend):  # looked up first, because a journal also keeps the attempts that it refuses
         return None
-    direction = "maximize" if METRICS[SELECTION[plan.task]].greater_is_better else "minimize"
+    greater_is_better = METRICS[SELECTION[plan.task]].greater_is_better
+    direction: Literal["maximize", "minimize"] = "maximize" if greater_is_better else "minimize"
     with suppress(optuna.exceptions.DuplicatedStudyError):  # another process has just created it
         return optuna.create_study(storage=backend, study_name=name, direction=direction)
+    return None
 
 
 def _study_names(backend: BaseStorage) -> list[str]:
@@ -216,7 +218,7 @@ def _check_plan(study: optuna.Study, plan: Plan) -> None:
 
 def _flatten(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Turn ``{"base": ..., "settings": {"seed": ...}}`` into ``{"base": ..., "settings.seed": ...}``."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in attributes.items():
         if isinstance(value, Mapping):
             flat |= {f"{key}.{part}": inner for part, inner in value.items()}

@@ -22,7 +22,7 @@ from abalone.tracking.runs import experiment_id_of
 from abalone.tuning.figures import optimisation_history, parallel_coordinates, parameter_importance, slices
 from abalone.tuning.pages import format_setting, outcome, space_table, study_page
 from abalone.tuning.plan import Plan
-from abalone.tuning.results import best_trial, count_states, setting_importances, trials_table
+from abalone.tuning.results import best_trial, count_states, setting_importances, trials_table, value_of
 from abalone.tuning.storage import hide_password
 
 BEST_SO_FAR = "best_so_far"  # metric by trial number, in the unit of the metric that selects
@@ -42,13 +42,13 @@ def log_study(run_id: str, study: optuna.Study, plan: Plan, storage: str) -> Non
     """
     frame = trials_table(study, plan)
     best = best_trial(study)
-    metrics = {f"trials/{state}": number for state, number in count_states(study).items()}
+    metrics: dict[str, float] = {f"trials/{state}": number for state, number in count_states(study).items()}
     if best is None:
         figures = {}
         found = {}
         page = outcome(study, plan)
     else:
-        metrics["best_value"] = best.value
+        metrics["best_value"] = value_of(best)
         importances = setting_importances(study)
         figures = _draw_figures(frame, plan, importances)
         found = _best_tags(best, plan) | {"storage": _public_storage(storage)}
@@ -76,7 +76,7 @@ def log_best_so_far(run_id: str, study: optuna.Study, numbers: Sequence[int]) ->
     now = int(time.time() * 1000)
     points = []
     for number in numbers:
-        values = [trial.value for trial in complete if trial.number <= number]
+        values = [value_of(trial) for trial in complete if trial.number <= number]
         if values:
             points.append(Metric(BEST_SO_FAR, min(values), now, number))
     MlflowClient().log_batch(run_id, metrics=points)

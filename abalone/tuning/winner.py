@@ -18,7 +18,7 @@ from abalone.tracking.run_logging import add_note, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.tuning.pages import winner_note
 from abalone.tuning.plan import Plan
-from abalone.tuning.results import best_trial
+from abalone.tuning.results import best_trial, value_of
 from abalone.tuning.trial_runs import first_value
 
 
@@ -46,16 +46,16 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     result = run_stage("tuned", plan.at(best.params), base=plan.base, options=RunOptions(nested=True))
     metric = SELECTION[plan.task]
     value = result.metrics[f"val/{metric}"]
+    value_of_trial = value_of(best)
     loss_of_winner = first_value(result.run_id, "loss/val")
     loss_of_trial = first_value(best.user_attrs["run_id"], "loss/val")
-    note = winner_note(
-        study.study_name, best.number, metric, best.value, value, first_epochs_apart=abs(loss_of_winner - loss_of_trial)
-    )
+    apart = abs(loss_of_winner - loss_of_trial)
+    note = winner_note(study.study_name, best.number, metric, value_of_trial, value, first_epochs_apart=apart)
     add_note(result.run_id, note)
     tags = {
         "study": study.study_name,
-        "study.value": repr(best.value),
-        "study.apart": f"{abs(value - best.value):.1e}",
+        "study.value": repr(value_of_trial),
+        "study.apart": f"{abs(value - value_of_trial):.1e}",
     }
     log_tags(result.run_id, tags)
     log_tags(run_id, {"winner.run_id": result.run_id})
