@@ -23,15 +23,16 @@ run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage o
 ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
 	@python -m abalone.tracking.browse --port $(PORT)
 
-test: lint ## check style and run every test
+test: lint ## check style and types, and run every test
 	$(PYTEST)
 
-check: lint ## check style and run the quick tests; for every commit
+check: lint ## check style and types, and run the quick tests; for every commit
 	$(PYTEST) -m "not slow"
 
-lint: $(VENV)/.installed-test ## check style only
+lint: $(VENV)/.installed-test ## check style and types only
 	ruff check .
 	ruff format --check .
+	mypy
 
 format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
@@ -54,7 +55,7 @@ pictures: $(VENV)/.installed-test ## make the pictures of README and docs from a
 	python -m benchmarks.pictures
 
 clean: ## delete the environment and caches, never runs or models
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 mlflow.db: | $(VENV)/.installed
