@@ -13,11 +13,12 @@ import click
 from abalone import settings
 from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
+from abalone.tracking.reachable import set_client_defaults
 
 cli = SectionedGroup(
     sections={
         "Stages, in the guide's order": stage_commands.STAGE_COMMANDS,
-        "Beyond the guide": [stage_commands.rings, study_commands.tune, study_commands.report],
+        "Beyond the guide": [stage_commands.rings, study_commands.tune, study_commands.release, study_commands.report],
         "Champions": [champion_commands.promote, champion_commands.rollback, champion_commands.predict],
         "Whole project": [stage_commands.main, champion_commands.status],
     },
@@ -40,6 +41,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
     # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    set_client_defaults()
     debug = "--debug" in sys.argv
     if not debug:
         _silence_mlflow()
@@ -51,7 +53,7 @@ def main() -> None:
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort, Interrupted) as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ``mlflow run`` sends it after a Ctrl-C
-        click.echo("Interrupted: no run is left running, and what was finished is kept.", err=True)
+        click.echo("Interrupted: what was finished is kept.", err=True)
         status = error.code if isinstance(error, Interrupted) else 130
     except Exception as error:
         if debug:
