@@ -71,6 +71,29 @@ def close_trial(
     retry(MlflowClient().set_terminated)(run_id, status)
 
 
+def fail_left_runs(parent: str, page_size: int = 1000) -> None:
+    """Mark as FAILED the runs of trials that killed processes left RUNNING, when nobody works on the study any more.
+
+    A process may be killed after it has opened the run of a trial and before it has recorded the run's id in the study.
+
+    Parameters
+    ----------
+    parent : str
+        Id of the study's run.
+    page_size : int, default 1000
+        Number of runs to ask MLflow for at a time.
+    """
+    client = MlflowClient()
+    query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.stage = 'trial' and attributes.status = 'RUNNING'"
+    while True:
+        # Always the first page: a run that was ended no longer matches the query.
+        left = client.search_runs([client.get_run(parent).info.experiment_id], query, max_results=page_size)
+        if not left:
+            return
+        for run in left:
+            close_trial(run.info.run_id, "FAILED", tags={"error": "its process was killed while it opened this run"})
+
+
 def first_value(run_id: str, metric: str) -> float:
     """Value of a metric at its first step; NaN if the run or the metric does not exist."""
     with suppress(MlflowException, IndexError):

@@ -35,6 +35,7 @@ from abalone.tuning.shared_run import (
 )
 from abalone.tuning.storage import hide_password, open_study, storage_of
 from abalone.tuning.study_run import log_study, public_storage
+from abalone.tuning.trial_runs import fail_left_runs
 from abalone.tuning.waiting import check_total, patience
 from abalone.tuning.winner import find_winner, train_winner
 
@@ -184,6 +185,7 @@ def close_study(
         winner = wait_until_closed(run_id, study, test_rows)
     if winner is None:
         with closing(run_id):
+            fail_left_runs(run_id)
             log_study(run_id, study, plan, storage)
             say(outcome(study, plan))
             winner = find_winner(run_id, study, test_rows) or train_winner(run_id, study, plan)

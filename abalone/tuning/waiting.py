@@ -22,25 +22,27 @@ class Waiting:
     Parameters
     ----------
     say : callable
-        Takes a line that names the machines waited for, whenever these change.
+        Takes a line that names the machines waited for.
     """
 
     def __init__(self, say: Callable[[str], None]):
         self.say = say
-        self.held = ""
+        self.hosts: set[str] = set()  # that were named
+        self.held = 0  # trials of others
         self.since = time.monotonic()
 
     def goes_on(self, study: optuna.Study) -> bool:
         """Whether other processes still hold trials that are worth waiting for."""
         trials = trials_of_others(study)
-        held = holders(trials)
-        if held != self.held:
-            self.held = held
-            self.since = time.monotonic()
-            if trials:
-                self.say(f"waiting for {held}")
         if not trials:
             return False
+        hosts = {host_of(trial) for trial in trials}
+        if not hosts <= self.hosts:
+            self.hosts |= hosts
+            self.say(f"waiting for {holders(trials)}")
+        if len(trials) != self.held:
+            self.held = len(trials)
+            self.since = time.monotonic()
         if all(unwatched(study, trial) for trial in trials):
             return time.monotonic() < self.since + patience(study)
         return True
@@ -62,7 +64,7 @@ def check_total(study: optuna.Study, storage: str, trials: int) -> None:
     """
     held = trials_of_others(study)
     lacking = trials - count_trials(study) + len(held)
-    if not lacking:
+    if lacking <= 0:
         return
     name = study.study_name
     text = f"study {name} has {trials - lacking} of {trials} trials"
