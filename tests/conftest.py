@@ -16,7 +16,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, without any MLflow setting of the developer's environment."""
+    """An empty working folder, without any setting of MLflow or of studies in the developer's environment."""
+    monkeypatch.delenv("ABALONE_STORAGE", raising=False)
     for name in list(os.environ):
         if name.startswith("MLFLOW_") and name != "MLFLOW_DISABLE_TELEMETRY":
             monkeypatch.delenv(name)

@@ -12,6 +12,7 @@ import optuna
 from mlflow import MlflowClient
 
 from abalone.data.loading import load_data
+from abalone.settings import UserError
 from abalone.stages.recorder import Result
 from abalone.tracking.database import reach
 from abalone.tracking.run_logging import log_params, log_tags
@@ -36,7 +37,7 @@ from abalone.tuning.shared_run import (
 from abalone.tuning.storage import hide_password, open_study, storage_of
 from abalone.tuning.study_run import log_study, public_storage
 from abalone.tuning.trial_runs import fail_left_runs
-from abalone.tuning.waiting import check_total, patience
+from abalone.tuning.waiting import patience, what_is_lacking
 from abalone.tuning.winner import find_winner, train_winner
 
 BASES = {"classification": "encode", "regression": "regress"}  # stage that a task's study starts from by default
@@ -175,11 +176,14 @@ def close_study(
     UserError
         If the study lacks trials, or none is complete.
     """
-    if not limits.timeout:
-        check_total(study, storage, limits.trials)
-    elif trials_of_others(study):
-        say(f"the time is up; {holders(trials_of_others(study))} at work, and the last of them trains the winner")
+    others = trials_of_others(study)
+    if limits.timeout and others:
+        say(f"the time is up for this process; still at work: {holders(others)}. The last of them trains the winner.")
         return None
+    problem = "" if limits.timeout else what_is_lacking(study, storage, limits.trials)
+    if problem:
+        log_study(run_id, study, plan, storage)
+        raise UserError(problem)
     winner = None
     if best_trial(study):
         winner = wait_until_closed(run_id, study, test_rows)

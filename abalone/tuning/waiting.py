@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import optuna
 
-from abalone.settings import UserError
 from abalone.tuning.dead_trials import holders, host_of, trials_of_others, unwatched
 from abalone.tuning.results import DONE, count_trials
-from abalone.tuning.storage import hide_password
+from abalone.tuning.storage import hide_password, storage_of
 
 FEWEST_SECONDS = 60.0  # to wait for a machine that nothing here can watch
 
@@ -54,26 +53,20 @@ def patience(study: optuna.Study) -> float:
     return FEWEST_SECONDS + 2 * max(seconds, default=0.0)
 
 
-def check_total(study: optuna.Study, storage: str, trials: int) -> None:
-    """Raise if a study lacks trials because others hold them.
-
-    Raises
-    ------
-    UserError
-        Naming the machines, and how to give their trials up.
-    """
+def what_is_lacking(study: optuna.Study, storage: str, trials: int) -> str:
+    """Why a study has fewer trials than it should have, and what to do; "" if it has them all."""
     held = trials_of_others(study)
-    lacking = trials - count_trials(study) + len(held)
-    if lacking <= 0:
-        return
+    done = count_trials(study) - len(held)
+    if done >= trials:
+        return ""
     name = study.study_name
-    text = f"study {name} has {trials - lacking} of {trials} trials"
-    if held:
-        text += (
-            f": others are held by {holders(held)}, where this machine cannot see whether they are at work. They count "
-            "when they end; if they never will, give them up, and continue the study: python -m abalone release "
-            f"--study {shlex.quote(name)} --storage {shlex.quote(hide_password(storage))} --host {host_of(held[0])}"
-        )
-    else:
-        text += f"; continue it with -P study={name}"
-    raise UserError(text)
+    text = f"study {name} has {done} of {trials} trials"
+    if not held:
+        return f"{text}; continue it with -P study={name}"
+    command = f"python -m abalone release --study {shlex.quote(name)} --host {host_of(held[0])}"
+    if storage != storage_of(""):
+        command += f" --storage {shlex.quote(hide_password(storage))}"
+    return (
+        f"{text}: others are held by {holders(held)}, and this machine cannot see whether it is at work. They count when "
+        f"they end; if they never will, give them up, and continue the study: {command}"
+    )
