@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PORT := 5000
+HOST ?= $(shell hostname)
 DATABASE := $(if $(MLFLOW_TRACKING_URI),,mlflow.db)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -14,6 +15,12 @@ run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage o
 
 ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
 	@python -m abalone.tracking.browse --port $(PORT)
+
+server: $(VENV)/.installed-server ## start PostgreSQL and a tracking server for a team, print what to export on its machines
+	@python -m abalone.tracking.team_server start --host $(HOST) --port $(PORT) $(if $(DATABASE_URL),--database $(DATABASE_URL))
+
+server-stop: $(VENV)/.installed-server ## end what `make server` has started; the data stay in server/
+	@python -m abalone.tracking.team_server stop
 
 test: $(VENV)/.installed-test ## check style and run every test
 	ruff check .
@@ -58,8 +65,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
+$(VENV)/.installed-server: $(VENV)/.installed
+	python -m pip install --quiet --disable-pip-version-check -e '.[server]'
+	touch $@
+
 $(VENV)/.installed-quality: $(VENV)/.installed
 	python -m pip install --quiet --disable-pip-version-check -e '.[quality]'
 	touch $@
 
-.PHONY: help run ui test lint format bench bench-quality pictures clean
+.PHONY: help run ui server server-stop test lint format bench bench-quality pictures clean

@@ -6,6 +6,7 @@ restarts: a request is tried again for about half a minute. Variables that the u
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 # MLflow waits 0, 4, 8 and 16 seconds before the four attempts that follow the first.
 CLIENT_DEFAULTS = {RETRIES: "4", TIMEOUT: "30"}
 AT_START = {RETRIES: "1", TIMEOUT: "4"}  # at most two attempts of four seconds each
+HTTP_LOGGER = logging.getLogger("urllib3.connectionpool")
 CONNECT_SECONDS = 4.0
 NETWORK_ERRORS = (
     "Connection refused",
@@ -31,9 +33,19 @@ DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def set_client_defaults() -> None:
-    """Set how long MLflow's client waits for a server, unless the user has; worker processes inherit this."""
+    """Set how long MLflow's client waits for a server, unless the user has, and let it say so in plain words."""
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    HTTP_LOGGER.addFilter(_reword)
+
+
+def _reword(record: logging.LogRecord) -> bool:
+    """Replace urllib3's message about a further attempt, which shows objects of Python, by a sentence."""
+    if str(record.msg).startswith("Retrying ("):
+        reason = _innermost(record.getMessage())
+        record.msg = "The tracking server does not answer (%s); trying again."
+        record.args = (reason,)
+    return True
 
 
 def check_store() -> None:
@@ -75,6 +87,14 @@ def _check_server(uri: str) -> None:
         raise UserError(_server_says(address, error)) from None
 
 
+def explain(error: Exception) -> str:
+    """An error in one sentence if it means that the tracking server does not answer; otherwise its own text."""
+    if "Max retries exceeded" not in str(error):
+        return str(error)
+    address = without_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    return f"the tracking server {address} does not answer any more ({_innermost(str(error))}); what was logged is kept"
+
+
 def _server_says(address: str, error: Exception) -> str:
     """One sentence about why a server does not serve this client."""
     status = error.get_http_status_code()
@@ -90,13 +110,12 @@ def _server_says(address: str, error: Exception) -> str:
             f"the tracking server {address} refuses to be called by this name; start it with "
             f"--allowed-hosts {host},{urlsplit(address).hostname}"
         )
-    reason = _innermost(error) if "Max retries exceeded" in text else f"status {status}: {text.splitlines()[0][:200]}"
+    reason = _innermost(text) if "Max retries exceeded" in text else f"status {status}: {text.splitlines()[0][:200]}"
     return f"the tracking server {address} does not answer ({reason}); start it, or set MLFLOW_TRACKING_URI to another"
 
 
-def _innermost(error: BaseException) -> str:
+def _innermost(text: str) -> str:
     """What the network said, without the layers of urllib3 and requests around it."""
-    text = str(error)
     for known in (
         "Connection refused",
         "Name or service not known",
@@ -131,12 +150,15 @@ def without_login(uri: str) -> str:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within the block."""
+    """Set environment variables of the client within the block, and keep it from announcing attempts."""
+    level = HTTP_LOGGER.level
+    HTTP_LOGGER.setLevel(logging.ERROR)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
+        HTTP_LOGGER.setLevel(level)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -67,6 +67,6 @@ def what_is_lacking(study: optuna.Study, storage: str, trials: int) -> str:
     if storage != storage_of(""):
         command += f" --storage {shlex.quote(hide_password(storage))}"
     return (
-        f"{text}: others are held by {holders(held)}, and this machine cannot see whether it is at work. They count when "
-        f"they end; if they never will, give them up, and continue the study: {command}"
+        f"{text}: others are held by {holders(held)}, and this machine cannot see whether it is at work. They count "
+        f"when they end; if they never will, give them up, and continue the study: {command}"
     )

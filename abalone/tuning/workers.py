@@ -14,6 +14,7 @@ import optuna
 from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
+from abalone.tracking.reachable import explain, set_client_defaults
 from abalone.tracking.signals import defer_signals, ignore_ctrl_c
 from abalone.tuning.batches import Job, run_batches
 from abalone.tuning.dead_trials import fail_dead_trials
@@ -91,6 +92,7 @@ def share_out(trials: int, workers: int) -> list[int]:
 
 def _work(job: Job, study_name: str, storage: str, index: int, share: int, seconds: float) -> None:
     """Body of a worker process, which may work for ``seconds``."""
+    set_client_defaults()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with quiet_optuna(), suppress(KeyboardInterrupt):
@@ -98,7 +100,7 @@ def _work(job: Job, study_name: str, storage: str, index: int, share: int, secon
             study = open_study(job.plan, study_name, storage, worker=index)
             run_batches(study, job, share, time.monotonic() + seconds, progress=_no_progress)
         except (UserError, MlflowException) as error:
-            sys.exit(f"Worker {index}: {error}")
+            sys.exit(f"Worker {index}: {explain(error)}")
 
 
 def _no_progress(study: optuna.Study) -> None:
