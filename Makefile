@@ -17,7 +17,7 @@ ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address 
 	@python -m abalone.tracking.browse --port $(PORT)
 
 server: $(VENV)/.installed-server ## start PostgreSQL and a tracking server for a team, print what to export on its machines
-	@python -m abalone.tracking.team_server start --host $(HOST) --port $(PORT) $(if $(DATABASE_URL),--database $(DATABASE_URL))
+	@python -m abalone.tracking.team_server start --host $(HOST) --port $(PORT) $(if $(DATABASE_URL),--database $(DATABASE_URL)) $(if $(LOGIN),--login)
 
 server-stop: $(VENV)/.installed-server ## end what `make server` has started; the data stay in server/
 	@python -m abalone.tracking.team_server stop

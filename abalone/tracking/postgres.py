@@ -84,7 +84,9 @@ class Postgres:
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; does nothing if it does not run."""
         if (self.data / "postmaster.pid").exists():
-            self._run(self._server(), "pg_ctl", "-w", "-D", self.data, "-m", mode, "stop")
+            server = self._server()
+            server.ensure_pgdata_inited()  # under root, it also makes the folders readable for PostgreSQL's own user
+            self._run(server, "pg_ctl", "-w", "-D", self.data, "-m", mode, "stop")
 
     def _server(self) -> Any:
         try:

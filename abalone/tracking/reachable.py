@@ -36,7 +36,11 @@ def set_client_defaults() -> None:
     """Set how long MLflow's client waits for a server, unless the user has, and let it say so in plain words."""
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    HTTP_LOGGER.addFilter(_reword)
+    if not HTTP_LOGGER.handlers:
+        handler = logging.StreamHandler()
+        handler.addFilter(_reword)
+        HTTP_LOGGER.addHandler(handler)
+        HTTP_LOGGER.propagate = False
 
 
 def _reword(record: logging.LogRecord) -> bool:

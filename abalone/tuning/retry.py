@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from abalone.settings import UserError
 from abalone.tracking.reachable import no_http_retries
@@ -112,6 +112,8 @@ def is_temporary(error: BaseException) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code == "TEMPORARILY_UNAVAILABLE"
     cause = _cause(error)
+    if isinstance(cause, PendingRollbackError):  # a second statement in a transaction whose connection has broken
+        return True
     if not isinstance(cause, InterfaceError | OperationalError):
         return isinstance(cause, DBAPIError) and cause.connection_invalidated
     if isinstance(cause.orig, sqlite3.Error):

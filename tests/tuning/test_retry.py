@@ -8,7 +8,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from abalone.settings import UserError
 from abalone.tuning import retry as module
@@ -29,11 +29,16 @@ def no_pauses(monkeypatch):
     return now
 
 
-def database_error(cause: Exception) -> Exception:
-    """An error of the database driver, as Optuna's storage passes it on."""
+def storage_error(cause: Exception) -> Exception:
+    """An error of SQLAlchemy, as Optuna's storage passes it on."""
     error = StorageInternalError("An exception is raised during the commit.")
-    error.__cause__ = OperationalError("SELECT 1", {}, cause)
+    error.__cause__ = cause
     return error
+
+
+def database_error(cause: Exception) -> Exception:
+    """An error of the database's driver, as Optuna's storage passes it on."""
+    return storage_error(OperationalError("SELECT 1", {}, cause))
 
 
 class Failing:
@@ -56,6 +61,7 @@ class Failing:
     [
         database_error(ConnectionError("Connection refused")),
         database_error(sqlite3.OperationalError("database is locked")),
+        storage_error(PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")),
         MlflowException("server closed the connection", TEMPORARILY_UNAVAILABLE),
     ],
 )
