@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from abalone.settings import UserError
@@ -150,6 +151,8 @@ def _end(pid: int) -> None:
         while True:
             os.killpg(pid, number)
             time.sleep(0.2)
+            with suppress(ChildProcessError):  # not started by this process
+                os.waitpid(pid, os.WNOHANG)
             if time.monotonic() > deadline:
                 number = signal.SIGKILL
     except ProcessLookupError:
