@@ -7,6 +7,7 @@ DATABASE := mlflow.db
 # Relative, because the absolute path may hold characters that a URI must encode. MLflow runs the project in this folder.
 export MLFLOW_TRACKING_URI := sqlite:///mlflow.db
 endif
+HOST ?= $(shell hostname)
 # Python compiles a module when it imports it first; to compile all 15,000 at once takes longer than to copy them.
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
 # Each file is one job, in the order of tests/conftest.py: the long ones first.
@@ -22,6 +23,12 @@ run: $(VENV)/.installed $(DATABASE) ## install if needed, then run every stage o
 
 ui: $(VENV)/.installed ## browse the runs: start MLflow's UI, print the address of the stages, open it if there is a display
 	@python -m abalone.tracking.browse --port $(PORT)
+
+server: $(VENV)/.installed-server ## start PostgreSQL and a tracking server for a team, print what to export on its machines
+	@python -m abalone.tracking.team_server start --host $(HOST) --port $(PORT) $(if $(DATABASE_URL),--database $(DATABASE_URL)) $(if $(LOGIN),--login)
+
+server-stop: $(VENV)/.installed-server ## end what `make server` has started; the data stay in server/
+	@python -m abalone.tracking.team_server stop
 
 test: lint ## check style and types, and run every test
 	$(PYTEST)
@@ -71,6 +78,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) -e '.[test]'
 	touch $@
 
+$(VENV)/.installed-server: $(VENV)/.installed
+	$(PIP) -e '.[server]'
+	touch $@
+
 $(VENV)/.installed-quality: $(VENV)/.installed
 	$(PIP) -e '.[quality]'
 	touch $@
@@ -79,4 +90,4 @@ $(VENV)/.installed-peers: $(VENV)/.installed
 	$(PIP) -e '.[peers]'
 	touch $@
 
-.PHONY: help run ui test check lint format mlproject bench bench-quality pictures clean
+.PHONY: help run ui server server-stop test check lint format mlproject bench bench-quality pictures clean

@@ -115,7 +115,7 @@ def tune(
     say: Say = _silent,
     experiment_name: str | None = None,
     run_name: str | None = None,
-) -> Result:
+) -> Result | None:
     """Search for better settings of a stage in an Optuna study, and train the winner.
 
     Parameters
@@ -133,8 +133,8 @@ def tune(
 
     Returns
     -------
-    Result
-        Of the winner.
+    Result or None
+        Of the winner; None if the time was up while other processes still work on the study.
 
     Examples
     --------

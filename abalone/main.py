@@ -128,7 +128,9 @@ def _jobs(stages: Mapping[str, StageSettings], say: Say, rings: RingsSettings | 
 
 def _tune(settings: StageSettings, trials: int, say: Say, options: RunOptions) -> Result:
     plan = Plan(BASES[settings.task], settings, read_space(SEARCHED_BY_DEFAULT))
-    return run_tune(plan, Where(), Limits(trials), say, options)
+    winner = run_tune(plan, Where(), Limits(trials), say, options)
+    assert winner is not None  # no other process knows the new study
+    return winner
 
 
 def _attempt(name: str, job: Job, say: Say) -> Result:

@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder, without any MLflow setting of the developer's environment or of an earlier test."""
+    """An empty working folder, without any setting of MLflow or of studies in the developer's environment."""
+    monkeypatch.delenv("ABALONE_STORAGE", raising=False)
     for name in list(os.environ):
         if name.startswith("MLFLOW_") and name != "MLFLOW_DISABLE_TELEMETRY":
             monkeypatch.delenv(name)

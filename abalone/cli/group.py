@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import click
+
+from abalone.tracking.reachable import check_store
 
 LONGEST_SUMMARY = 200  # characters of a command's line in the list; the formatter wraps it
 
@@ -44,7 +47,7 @@ class SectionedGroup(click.Group):
 def command(
     name: str, example: str, text: str | None = None, summary: str | None = None
 ) -> Callable[[Callable], click.Command]:
-    """Turn the decorated function into a command.
+    """Turn the decorated function into a command, which first asks whether the tracking store answers.
 
     Parameters
     ----------
@@ -57,4 +60,14 @@ def command(
     summary : str, optional
         Line in the list of commands; by default the first sentence of the help.
     """
-    return click.command(name, help=text, short_help=summary, epilog=f"Example: python -m abalone {name} {example}")
+    epilog = f"Example: python -m abalone {name} {example}"
+
+    def decorate(function: Callable) -> click.Command:
+        @wraps(function)
+        def run(**options: Any) -> Any:
+            check_store()
+            return function(**options)
+
+        return click.command(name, help=text, short_help=summary, epilog=epilog)(run)
+
+    return decorate

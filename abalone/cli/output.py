@@ -92,9 +92,11 @@ def tuning_object(winner: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    winner : Result
+    winner : Result or None
         As ``run_tune`` returns it.
     """
+    if winner is None:
+        return {"study": None, "winner": None}
     from abalone.status import study_of_winner
 
     return {"study": study_of_winner(winner.run_id), "winner": winner}

@@ -13,11 +13,12 @@ import click
 from abalone import settings
 from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
+from abalone.tracking.reachable import explain, set_client_defaults
 
 cli = SectionedGroup(
     sections={
         "Stages, in the guide's order": stage_commands.STAGE_COMMANDS,
-        "Beyond the guide": [stage_commands.rings, study_commands.tune, study_commands.report],
+        "Beyond the guide": [stage_commands.rings, study_commands.tune, study_commands.release, study_commands.report],
         "Champions": [
             champion_commands.promote,
             champion_commands.rollback,
@@ -45,6 +46,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
     # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    set_client_defaults()
     debug = "--debug" in sys.argv
     if not debug:
         _silence_mlflow()
@@ -57,7 +59,7 @@ def main() -> None:
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort, Interrupted) as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ``mlflow run`` sends it after a Ctrl-C
-        click.echo("Interrupted: no run is left running, and what was finished is kept.", err=True)
+        click.echo("Interrupted: what was finished is kept.", err=True)
         status = error.code if isinstance(error, Interrupted) else 130
     except Exception as error:
         if debug:
@@ -80,6 +82,8 @@ def _silence_mlflow() -> None:
 def _message(error: Exception) -> str:
     if isinstance(error, settings.UserError):
         return str(error)
+    if "Max retries exceeded" in str(error):
+        return explain(error)
     return f"{type(error).__name__}: {error} (--debug shows where)"
 
 

@@ -8,9 +8,11 @@ import click
 
 from abalone import api, settings
 from abalone.cli.group import command
-from abalone.cli.options import SHARED_BY_MAIN, json_option, parse_settings, run_options, settings_options
+from abalone.cli.options import SHARED_BY_MAIN, debug_option, json_option, parse_settings, run_options, settings_options
 from abalone.cli.output import findings_object, print_object, reporting, say, show, tuning_object
 from abalone.settings import STAGES, TASKS
+
+STORAGE_HELP = "Of Optuna: database URL or journal file  [default: $ABALONE_STORAGE, or studies.journal]"
 
 
 @command("tune", "--base regress --search depth,width")
@@ -46,7 +48,7 @@ from abalone.settings import STAGES, TASKS
     help="Settings to search, out of experiments/tune.toml.",
 )
 @click.option("--study", default="", help="Name; an existing study is continued  [default: a new name]")
-@click.option("--storage", default="", help="Of Optuna: database URL or journal file  [default: studies.journal]")
+@click.option("--storage", default="", help=STORAGE_HELP)
 @settings_options(SHARED_BY_MAIN)
 @json_option
 @run_options
@@ -65,7 +67,10 @@ def tune(
     debug: bool,
     **given: Any,
 ) -> None:
-    """Search for better settings in an Optuna study, and train the winner."""
+    """Search for better settings in an Optuna study, and train the winner.
+
+    Any number of processes and machines can work on one study: give each the same --study and --storage.
+    """
     base = base_of(task, base)
     base_settings = parse_settings(base, given)
     check_task(task, base, base_settings.task)
@@ -89,7 +94,7 @@ def tune(
             raise click.BadParameter(error.message, param_hint=f"'--{error.key}'") from None
     if json:
         print_object(tuning_object(result))
-    else:
+    elif result is not None:
         show(result)
 
 
@@ -108,6 +113,19 @@ def check_task(task: str, base: str, task_of_base: str) -> None:
         return
     expected = [stage for stage in STAGES if settings.read_toml(stage)["task"] == task]
     raise click.BadParameter(f"{base} is no {task}; expected one of {', '.join(expected)}", param_hint="'--base'")
+
+
+@command("release", "--study ours --host pod-1")
+@click.option("--study", required=True, help="Name of the study.")
+@click.option("--host", required=True, help="Machine that holds the trials, as tune prints it.")
+@click.option("--storage", default="", help=STORAGE_HELP)
+@debug_option
+def release(study: str, host: str, storage: str, debug: bool) -> None:
+    """Give up the trials of a study that a lost machine holds, so that others try them again."""
+    from abalone.tuning.release import release_trials
+    from abalone.tuning.storage import storage_of
+
+    release_trials(study, storage_of(storage), host, say)
 
 
 @command("report", "--seeds 40")

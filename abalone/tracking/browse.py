@@ -126,7 +126,7 @@ def serve(port: int) -> Iterator[subprocess.Popen]:
     UserError
         If the port is in use, or the UI does not start.
     """
-    if _listens(port):
+    if listens(port):
         raise UserError(
             f"port {port} is in use, perhaps by another UI: end that one, or take another port, as in "
             f"make ui PORT={port + 1}"
@@ -145,7 +145,7 @@ def serve(port: int) -> Iterator[subprocess.Popen]:
 
 def _wait_for(server: subprocess.Popen, port: int) -> None:
     deadline = time.monotonic() + STARTING_SECONDS
-    while not _answers(port):
+    while not answers(port):
         if server.poll() is not None:
             raise UserError(f"the UI did not start: status {server.returncode}")
         if time.monotonic() > deadline:
@@ -153,12 +153,13 @@ def _wait_for(server: subprocess.Popen, port: int) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether something listens on a port of this machine."""
     with socket.socket() as client:
         return client.connect_ex((HOST, port)) == 0
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     """Whether the UI says that it is healthy; asked directly, past any proxy of the environment."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:

@@ -65,15 +65,20 @@ def may_live(tags: Mapping[str, str]) -> bool:
     bool
         False only for a process of this machine that no longer exists; processes of other machines cannot be checked.
     """
-    host, boot_id, pid, started = tags.get(PROCESS_TAG, "? ? 0 ?").split()
-    here, boot_id_here, _, _ = process_tags()[PROCESS_TAG].split()
-    if host != here:
+    if not on_this_machine(tags):
         return True
+    _, boot_id, pid, started = tags[PROCESS_TAG].split()
+    boot_id_here = process_tags()[PROCESS_TAG].split()[1]
     if boot_id != boot_id_here:
         return False
     if not _exists(int(pid)):
         return False
     return _start_time(int(pid)) in (started, UNKNOWN)
+
+
+def on_this_machine(tags: Mapping[str, str]) -> bool:
+    """Whether a process is, or was, one of this machine; takes the tags that ``may_live`` takes."""
+    return tags.get(PROCESS_TAG, "? ").split()[0] == socket.gethostname()
 
 
 def _start_time(pid: int) -> str:

@@ -93,6 +93,35 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
             raise
 
 
+def open_run(name: str, tags: Mapping[str, str], options: RunOptions = RunOptions()) -> str:
+    """Open a run as ``tracked_run`` does, for several processes to work on: it is not MLflow's active run.
+
+    Returns
+    -------
+    str
+        The run's id. The caller ends the run.
+    """
+    prepare_database()
+    run = _start(name, {**process_tags(), **tags}, options)
+    if not options.nested:
+        close_orphans(run.info.experiment_id, run.info.run_id)
+        offer_views(run.info.experiment_id)
+    mlflow.end_run("RUNNING")  # takes it off MLflow's stack of active runs
+    return run.info.run_id
+
+
+def check_filing(options: RunOptions) -> None:
+    """Raise what ``tracked_run`` would raise before it opens a run."""
+    if options.nested:
+        return
+    prepare_database()
+    if "MLFLOW_RUN_ID" in os.environ:
+        experiment_id = _run_to_resume(os.environ["MLFLOW_RUN_ID"]).info.experiment_id
+    else:
+        experiment_id = _experiment_id(options.experiment_name)
+    check_artifacts(experiment_id)
+
+
 def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.ActiveRun:
     run_name = options.run_name or name
     # MLflow would write the path of this program on this machine.

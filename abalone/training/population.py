@@ -122,13 +122,18 @@ def fit_many(
     return [member.result for member in members if member.result is not None]
 
 
-def can_train(settings: StageSettings) -> bool:
-    """Whether ``fit_many`` implements every setting, and every layer of the network."""
+def require_trainable(settings: StageSettings) -> None:
+    """Raise ``NotImplementedByEngine`` if ``fit_many`` does not implement a setting, or a layer of the network."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         model = build(settings.model_config())
     assert isinstance(model, Classifier | Regressor)  # as for every stage of the guide
+    require_implemented(settings, model)
+
+
+def can_train(settings: StageSettings) -> bool:
+    """Whether ``fit_many`` implements every setting, and every layer of the network."""
     try:
-        require_implemented(settings, model)
+        require_trainable(settings)
     except NotImplementedByEngine:
         return False
     return True

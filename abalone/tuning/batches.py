@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from abalone.data.loading import LoadedData, load_data
@@ -26,10 +28,12 @@ from abalone.tracking.processes import process_tags
 from abalone.tracking.signals import defer_signals
 from abalone.training.history import TrainingDiverged
 from abalone.training.population import fit_many
-from abalone.tuning.dead_trials import fail_trial
+from abalone.tuning.dead_trials import give_back, running_trials
+from abalone.tuning.heartbeat import heartbeats, record_heartbeat
 from abalone.tuning.plan import Plan
 from abalone.tuning.pruning import Pruning
 from abalone.tuning.results import count_trials
+from abalone.tuning.retry import no_retries
 from abalone.tuning.study_run import log_best_so_far
 from abalone.tuning.trial_runs import close_trial, open_trials
 
@@ -117,28 +121,46 @@ def run_batch(study: optuna.Study, job: Job, data: LoadedData, size: int) -> Non
     """
     pending: dict[optuna.Trial, str] = {}  # trials without a result, and the ids of their runs ("" before they open)
     try:
-        with defer_signals():
-            _ask(study, job, size, pending)
-        trials = list(pending)
-        settings = [job.plan.at(trial.params) for trial in trials]
-        pruning = Pruning(study, job.plan, trials)
-
-        def stop(epoch: int, losses: np.ndarray) -> set[int]:
-            _exit_if_orphaned()
-            return pruning(epoch, losses)
-
-        results = job.train(settings, data.x, data.rings, data.split, stop=stop)
-        with defer_signals():
-            for place, (trial, result) in enumerate(zip(trials, results)):
-                _report(study, job.plan, data, trial, pending[trial], result, place in pruning.pruned)
-                del pending[trial]
-            log_best_so_far(job.run_id, study, [trial.number for trial in trials])
+        with heartbeats(study, pending):
+            _train_batch(study, job, data, size, pending)
     except BaseException as error:
         reason = f"interrupted by {type(error).__name__}"
-        with defer_signals():
-            for trial, run_id in pending.items():
-                fail_trial(study, trial.number, trial.params, run_id, reason)
+        with defer_signals(), no_retries():
+            give_back(study, pending, reason)
         raise
+
+
+def _train_batch(study: optuna.Study, job: Job, data: LoadedData, size: int, pending: dict[optuna.Trial, str]) -> None:
+    with defer_signals():
+        _ask(study, job, size, pending)
+    trials = list(pending)
+    settings = [job.plan.at(trial.params) for trial in trials]
+    pruning = Pruning(study, job.plan, trials)
+
+    def stop(epoch: int, losses: np.ndarray) -> set[int]:
+        _exit_if_orphaned()
+        return pruning(epoch, losses)
+
+    results = job.train(settings, data.x, data.rings, data.split, stop=stop)
+    with defer_signals():
+        lost = _drop_lost(study, pending)
+        for place, (trial, result) in enumerate(zip(trials, results)):
+            if trial not in lost:
+                _report(study, job.plan, data, trial, pending[trial], result, place in pruning.pruned)
+                del pending[trial]
+        log_best_so_far(job.run_id, study, [trial.number for trial in trials if trial not in lost])
+
+
+def _drop_lost(study: optuna.Study, pending: dict[optuna.Trial, str]) -> set[optuna.Trial]:
+    """Drop from ``pending`` the trials that another process has given up because this one could not be heard.
+
+    Their settings are tried again, so a second result must not be counted.
+    """
+    running = {trial.number for trial in running_trials(study)}
+    lost = {trial for trial in pending if trial.number not in running}
+    for trial in lost:
+        del pending[trial]
+    return lost
 
 
 def _ask(study: optuna.Study, job: Job, size: int, pending: dict[optuna.Trial, str]) -> None:
@@ -146,6 +168,7 @@ def _ask(study: optuna.Study, job: Job, size: int, pending: dict[optuna.Trial, s
     for _ in range(size):
         trial = study.ask(job.plan.distributions())
         pending[trial] = ""
+        record_heartbeat(study, trial)
         trial.set_user_attr("process", process_tags())
         # Processes that share a study may ask for its last trials at the same time. Trial numbers decide who keeps
         # them, so that the study ends with exactly as many as it should have.
@@ -175,7 +198,7 @@ def _report(
         reason = str(result)
         close_trial(run_id, "FAILED", params, _logged_curves(plan, result.curves), tags={"error": reason})
         trial.set_user_attr("error", reason)
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        _tell(study, trial, state=TrialState.FAIL)
         return
 
     model, history = result
@@ -187,10 +210,20 @@ def _report(
     if is_pruned:
         epochs = len(history.metrics["loss/val"])
         close_trial(run_id, "KILLED", params, curves, final, tags={"pruned": f"after epoch {epochs}"})
-        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        _tell(study, trial, state=TrialState.PRUNED)
     else:
         close_trial(run_id, "FINISHED", params, curves, final)
-        study.tell(trial, values[SELECTION[plan.task]], skip_if_finished=True)
+        _tell(study, trial, values=values[SELECTION[plan.task]])
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, **outcome: Any) -> None:
+    """Tell Optuna the outcome of a trial.
+
+    A trial has already ended if another process has just given it up, or if this is the second attempt after the
+    database broke off while it stored the first.
+    """
+    with suppress(UpdateFinishedTrialError):
+        study.tell(trial, skip_if_finished=True, **outcome)
 
 
 def _logged_curves(plan: Plan, metrics: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:

@@ -16,7 +16,10 @@ from abalone.tuning.dead_trials import fail_dead_trials
 from abalone.tuning.optuna_logging import quiet_optuna
 from abalone.tuning.plan import Plan
 from abalone.tuning.results import count_trials
+from abalone.tuning.waiting import Waiting
 from abalone.tuning.workers import run_workers
+
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ def search(
     run_id: str,
     limits: Limits,
     progress: Callable[[optuna.Study], None],
+    say: Callable[[str], None] = print,
     train: Callable[..., list[Any]] = fit_many,
 ) -> None:
-    """Run trials until the study has reached its limits.
+    """Run trials until the study has reached its limits and nobody else works on it.
 
     Parameters
     ----------
@@ -63,6 +67,8 @@ def search(
         When to end.
     progress : callable
         Called with the study, at least after every batch.
+    say : callable, default print
+        Takes a line of progress.
     train : callable, default fit_many
         Trains a batch; see ``Job``.
 
@@ -75,11 +81,15 @@ def search(
     deadline = math.inf
     if limits.timeout:
         deadline = time.monotonic() + limits.timeout
+    waiting = Waiting(say)
     with quiet_optuna():
         fail_dead_trials(study)
-        # Repeat if trials are still missing, because another process that was running them was killed.
-        while count_trials(study) < limits.trials:
-            if limits.workers > 1:
+        # Trials go missing again when another process that was running them is killed.
+        while count_trials(study) < limits.trials or waiting.goes_on(study):
+            if count_trials(study) >= limits.trials:
+                time.sleep(POLL_SECONDS)
+                fail_dead_trials(study)
+            elif limits.workers > 1:
                 run_workers(study, job, storage, limits.workers, deadline, progress)
             else:
                 run_batches(study, job, limits.trials, deadline, progress)

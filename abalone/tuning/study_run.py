@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ import numpy as np
 import optuna
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 from optuna.trial import FrozenTrial, TrialState
 
 from abalone.metrics import METRICS
 from abalone.settings import SELECTION
 from abalone.stages.recorder import to_toml
+from abalone.tracking.processes import process_tags
 from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files
 from abalone.tracking.runs import experiment_id_of
 from abalone.tuning.figures import optimisation_history, parallel_coordinates, parameter_importance, slices
 from abalone.tuning.pages import format_setting, outcome, space_table, study_page
 from abalone.tuning.plan import Plan
 from abalone.tuning.results import best_trial, count_states, setting_importances, trials_table, value_of
+from abalone.tuning.retry import retry
 from abalone.tuning.storage import hide_password
 
 BEST_SO_FAR = "best_so_far"  # metric by trial number, in the unit of the metric that selects
@@ -51,12 +54,12 @@ def log_study(run_id: str, study: optuna.Study, plan: Plan, storage: str) -> Non
         metrics["best_value"] = value_of(best)
         importances = setting_importances(study)
         figures = _draw_figures(frame, plan, importances)
-        found = _best_tags(best, plan) | {"storage": _public_storage(storage)}
+        found = _best_tags(best, plan)
         page = study_page(study, plan, experiment_id_of(run_id), frame, importances)
     texts = {"space.md": space_table(plan), "base.toml": f"# {plan.base}\n{to_toml(plan.settings)}"}
     tables = {"trials.json": frame} if len(frame) else {}
     tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
-    tags |= found
+    tags |= found | {"storage": public_storage(storage)}
     tags[DESCRIPTION_TAG] = page
     log_batch(run_id, final=[Scores(metrics)], tags=tags)
 
@@ -79,10 +82,15 @@ def log_best_so_far(run_id: str, study: optuna.Study, numbers: Sequence[int]) ->
         values = [value_of(trial) for trial in complete if trial.number <= number]
         if values:
             points.append(Metric(BEST_SO_FAR, min(values), now, number))
-    MlflowClient().log_batch(run_id, metrics=points)
+    # The run belongs to all processes that work on the study; it is an orphan when the last of them is dead. (A worker
+    # ends before the process that started it.)
+    tags = []
+    if parent_process() is None:
+        tags = [RunTag(key, value) for key, value in process_tags().items()]
+    retry(MlflowClient().log_batch)(run_id, metrics=points, tags=tags)
 
 
-def _public_storage(storage: str) -> str:
+def public_storage(storage: str) -> str:
     """A storage for a tag: a URL without its password, or the name of a journal file without its folder."""
     if "://" in storage:
         return hide_password(storage)

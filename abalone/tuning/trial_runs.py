@@ -1,4 +1,4 @@
-"""A trial as an MLflow run: opening, closing, and moving it below the run that resumes its study."""
+"""A trial as an MLflow run: opening and closing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from abalone.tracking.lookup import PARENT_TAG
 from abalone.tracking.processes import process_tags
 from abalone.tracking.run_logging import Scores, log_batch
-from abalone.tracking.runs import experiment_id_of
+from abalone.tuning.retry import retry
 
 
 def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
@@ -33,7 +33,7 @@ def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
         Ids of the runs.
     """
     client = MlflowClient()
-    run = client.get_run(parent)
+    run = retry(client.get_run)(parent)
     tags = {
         **process_tags(),
         PARENT_TAG: parent,
@@ -43,7 +43,7 @@ def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
     }
     run_ids = []
     for number in numbers:
-        created = client.create_run(run.info.experiment_id, tags=tags, run_name=f"trial {number}")
+        created = retry(client.create_run)(run.info.experiment_id, tags=tags, run_name=f"trial {number}")
         run_ids.append(created.info.run_id)
     return run_ids
 
@@ -67,31 +67,31 @@ def close_trial(
     params, curves, final, tags : mapping, optional
         As for ``log_batch``; ``final`` holds plain values by name.
     """
-    log_batch(run_id, params, curves, [Scores(final or {})], tags)
-    MlflowClient().set_terminated(run_id, status)
+    retry(log_batch)(run_id, params, curves, [Scores(final or {})], tags)
+    retry(MlflowClient().set_terminated)(run_id, status)
 
 
-def adopt_trials(parent: str, study: str, page_size: int = 1000) -> None:
-    """Move the trials of a resumed study below its new run, so that they are found in one place.
+def fail_left_runs(parent: str, page_size: int = 1000) -> None:
+    """Mark as FAILED the runs of trials that killed processes left RUNNING, when nobody works on the study any more.
 
-    Runs that are still at work on the study keep theirs. An ended run gets the tag ``continued_by``.
+    A process may be killed after it has opened the run of a trial and before it has recorded the run's id in the study.
 
     Parameters
     ----------
     parent : str
-        Id of the study's new run.
-    study : str
-        Name of the study.
+        Id of the study's run.
     page_size : int, default 1000
-        Number of trials to ask MLflow for at a time.
+        Number of runs to ask MLflow for at a time.
     """
     client = MlflowClient()
-    experiment_id = experiment_id_of(parent)
-    ended = client.search_runs([experiment_id], "tags.stage = 'tune' and attributes.status != 'RUNNING'")
-    for run in ended:
-        if run.data.tags.get("study") == study:  # not in the query, because the name may contain quotes
-            _move_trials(client, experiment_id, run.info.run_id, parent, page_size)
-            client.set_tag(run.info.run_id, "continued_by", parent)
+    query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.stage = 'trial' and attributes.status = 'RUNNING'"
+    while True:
+        # Always the first page: a run that was ended no longer matches the query.
+        left = client.search_runs([client.get_run(parent).info.experiment_id], query, max_results=page_size)
+        if not left:
+            return
+        for run in left:
+            close_trial(run.info.run_id, "FAILED", tags={"error": "its process was killed while it opened this run"})
 
 
 def first_value(run_id: str, metric: str) -> float:
@@ -99,14 +99,3 @@ def first_value(run_id: str, metric: str) -> float:
     with suppress(MlflowException, IndexError):
         return MlflowClient().get_metric_history(run_id, metric)[0].value
     return math.nan
-
-
-def _move_trials(client: MlflowClient, experiment_id: str, old: str, new: str, page_size: int) -> None:
-    query = f"tags.`{PARENT_TAG}` = '{old}' and tags.stage = 'trial'"
-    while True:
-        # Always the first page: a trial that was moved no longer matches the query.
-        trials = client.search_runs([experiment_id], query, max_results=page_size)
-        if not trials:
-            return
-        for trial in trials:
-            client.set_tag(trial.info.run_id, PARENT_TAG, new)

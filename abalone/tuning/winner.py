@@ -9,6 +9,10 @@ from __future__ import annotations
 import shlex
 
 import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial
 
 from abalone.settings import SELECTION, UserError
 from abalone.stages.recorder import Result
@@ -37,12 +41,7 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     UserError
         If no trial is complete.
     """
-    best = best_trial(study)
-    if best is None:
-        raise UserError(
-            f"no trial of study {study.study_name!r} is complete, so there is no winner to train; "
-            f"continue it with more trials (-P study={shlex.quote(study.study_name)} -P trials=...)"
-        )
+    best = complete_trial(study)
     result = run_stage("tuned", plan.at(best.params), base=plan.base, options=RunOptions(nested=True))
     metric = SELECTION[plan.task]
     value = result.metrics[f"val/{metric}"]
@@ -54,6 +53,7 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     add_note(result.run_id, note)
     tags = {
         "study": study.study_name,
+        "study.trial": str(best.number),
         "study.value": repr(value_of_trial),
         "study.apart": f"{abs(value - value_of_trial):.1e}",
     }
@@ -62,3 +62,62 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
     experiment_id = experiment_id_of(run_id)
     add_note(run_id, f"The winner's run: {link(result.stage, run_path(experiment_id, result.run_id))}.")
     return result
+
+
+def find_winner(run_id: str, study: optuna.Study, test_rows: int) -> Result | None:
+    """The winner that has been trained for a study as it stands; None if there is none.
+
+    Parameters
+    ----------
+    run_id : str
+        Id of the study's run.
+    study : optuna.Study
+    test_rows : int
+        Number of test rows of the study's split.
+    """
+    client = MlflowClient()
+    winner = client.get_run(run_id).data.tags.get("winner.run_id")
+    if winner is None:
+        return None
+    try:
+        run = client.get_run(winner)
+    except MlflowException:  # it was deleted for good
+        return None
+    best = complete_trial(study)
+    is_current = run.data.tags.get("study.trial") == str(best.number) and run.info.lifecycle_stage == "active"
+    if not is_current or run.info.status != "FINISHED":
+        return None
+    return _result_of(run, test_rows)
+
+
+def complete_trial(study: optuna.Study) -> FrozenTrial:
+    """The best trial of a study.
+
+    Raises
+    ------
+    UserError
+        If no trial is complete.
+    """
+    best = best_trial(study)
+    if best is None:
+        raise UserError(
+            f"no trial of study {study.study_name!r} is complete, so there is no winner to train; "
+            f"continue it with more trials (-P study={shlex.quote(study.study_name)} -P trials=...)"
+        )
+    return best
+
+
+def _result_of(run: Run, test_rows: int) -> Result:
+    """What ``run_stage`` returned to the process that trained the winner, but for the curves."""
+    metrics = {}
+    for name, value in run.data.metrics.items():
+        if name.startswith(("val/", "test/", "baseline/")) or name.endswith("_epoch"):
+            metrics[name] = value
+    return Result(
+        stage=run.info.run_name,
+        task=run.data.tags["task"],
+        seconds=(run.info.end_time - run.info.start_time) / 1000,
+        metrics=metrics,
+        run_id=run.info.run_id,
+        test_rows=test_rows,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,13 +11,16 @@ from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 
 import optuna
+from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
+from abalone.tracking.reachable import explain, set_client_defaults
 from abalone.tracking.signals import defer_signals, ignore_ctrl_c
 from abalone.tuning.batches import Job, run_batches
 from abalone.tuning.dead_trials import fail_dead_trials
 from abalone.tuning.optuna_logging import quiet_optuna
 from abalone.tuning.results import count_trials
+from abalone.tuning.retry import no_retries
 from abalone.tuning.storage import open_study
 
 SPAWN = get_context("spawn")
@@ -50,7 +54,7 @@ def run_workers(
     Raises
     ------
     UserError
-        If a worker fails.
+        If a worker fails, or all of them are killed.
     """
     shares = share_out(job.trials - count_trials(study), workers)
     seconds = deadline - time.monotonic()
@@ -63,13 +67,20 @@ def run_workers(
             for process in processes:
                 process.start()
         _wait(processes, study, progress)
-        failed = [process.exitcode for process in processes if process.exitcode]
-        if failed:
-            raise UserError(f"{len(failed)} of {len(processes)} workers failed, with exit status {failed[0]}")
+        _check(processes)
     finally:
         with defer_signals():
             _stop(processes)
-            fail_dead_trials(study)
+            with suppress(UserError), no_retries():  # the storage is away; a later command fails them
+                fail_dead_trials(study)
+
+
+def _check(processes: Sequence[BaseProcess]) -> None:
+    """Raise if workers failed. The others make up for one that was killed, but not if all were."""
+    failed = [process.exitcode for process in processes if process.exitcode]
+    killed = [status for status in failed if status < 0]
+    if len(failed) > len(killed) or len(killed) == len(processes):
+        raise UserError(f"{len(failed)} of {len(processes)} workers failed, with exit status {failed[0]}")
 
 
 def share_out(trials: int, workers: int) -> list[int]:
@@ -81,11 +92,15 @@ def share_out(trials: int, workers: int) -> list[int]:
 
 def _work(job: Job, study_name: str, storage: str, index: int, share: int, seconds: float) -> None:
     """Body of a worker process, which may work for ``seconds``."""
+    set_client_defaults()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with quiet_optuna(), suppress(KeyboardInterrupt):
-        study = open_study(job.plan, study_name, storage, worker=index)
-        run_batches(study, job, share, time.monotonic() + seconds, progress=_no_progress)
+        try:
+            study = open_study(job.plan, study_name, storage, worker=index)
+            run_batches(study, job, share, time.monotonic() + seconds, progress=_no_progress)
+        except (UserError, MlflowException) as error:
+            sys.exit(f"Worker {index}: {explain(error)}")
 
 
 def _no_progress(study: optuna.Study) -> None:

@@ -13,13 +13,14 @@ from optuna.trial import TrialState
 from tuning_helpers import JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
 
 from abalone.tracking.processes import process_tags
-from abalone.tracking.runs import tracked_run
+from abalone.tracking.runs import RunOptions, tracked_run
 from abalone.training.population import fit_many
-from abalone.tuning.dead_trials import fail_dead_trials
+from abalone.tuning.dead_trials import fail_dead_trials, fail_trial
 from abalone.tuning.results import count_states, count_trials
 from abalone.tuning.search import Limits
+from abalone.tuning.shared_run import shared_run
 from abalone.tuning.storage import open_study
-from abalone.tuning.trial_runs import adopt_trials, open_trials
+from abalone.tuning.trial_runs import open_trials
 from abalone.tuning.tune import run_study
 
 NO_PROCESS = str(2**22 + 1)  # above Linux's highest process id
@@ -36,7 +37,8 @@ def test_an_interrupted_study_keeps_its_results_and_requeues_the_rest(store):
 
     plan = make_plan()
     study = open_study(plan, "s", JOURNAL)
-    with pytest.raises(KeyboardInterrupt), tracked_run("tune", {"stage": "tune", "study": "s"}) as run_id:
+    tags = {"stage": "tune", "study": "s"}
+    with pytest.raises(KeyboardInterrupt), shared_run(study, "tune", tags, RunOptions()) as run_id:
         run_study(run_id, study, plan, JOURNAL, Limits(20), print, train=interrupt_second_batch)
     study = open_study(plan, "s", JOURNAL)
     assert count_trials(study) == 16 and count_states(study)["killed"] == 4
@@ -113,19 +115,17 @@ def test_a_winner_is_trained_although_the_run_of_its_trial_was_deleted_and_says_
     assert "The run of the trial was deleted" in note
 
 
-def test_a_resumed_study_has_all_its_trials_below_its_new_run(store):
-    tune(trials=3, name="it's mine")
-    tune(trials=4, name="it's mine")
-    new, old = search_runs("tags.stage = 'tune'", order_by=["attributes.start_time DESC"])
-    assert parents_of_trials() == [new.info.run_id] * 4 and old.data.tags["continued_by"] == new.info.run_id
+def test_two_processes_that_find_the_same_dead_trial_requeue_it_once(store):
+    study = open_study(make_plan(), "s", JOURNAL)
+    trial = study.ask(make_plan().distributions())
+    assert fail_trial(study, trial.number, trial.params, "", "killed")
+    assert not fail_trial(study, trial.number, trial.params, "", "killed")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
 
 
-def test_more_trials_than_fit_on_a_page_of_mlflow_are_moved_too(store):
-    tune(trials=5)
-    with tracked_run("tune", {"stage": "tune", "study": "s"}) as run_id:
-        adopt_trials(run_id, "s", page_size=2)
-    assert parents_of_trials() == [run_id] * 5
-
-
-def parents_of_trials() -> list[str]:
-    return [run.data.tags["mlflow.parentRunId"] for run in search_runs("tags.stage = 'trial'")]
+def test_the_run_of_a_trial_that_the_study_never_heard_of_is_ended_with_the_study(store):
+    study = open_study(make_plan(), "s", JOURNAL)
+    with shared_run(study, "tune", {"stage": "tune", "study": "s"}, RunOptions()) as run_id:
+        [left] = open_trials(run_id, "s", [0])
+    tune(trials=2)
+    assert MlflowClient().get_run(left).info.status == "FAILED"
