@@ -1,4 +1,4 @@
-"""What can be set: the stages and what each one teaches, every key with its bounds, the tasks, the table of metrics.
+"""What can be set: the stages and what each one teaches, every key with its bounds, the tasks.
 
 The settings of a training are a frozen dataclass. They are read from the stage's flat TOML file in ``experiments/``
 and can be overridden key by key.
@@ -31,34 +31,6 @@ BEYOND_THE_GUIDE = "beyond the guide"
 SEARCHED_BY_DEFAULT = ("learning_rate", "gamma", "depth", "weight_decay")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is labelled in tables and figures, its unit ("" for none), and which direction is better."""
-
-    label: str
-    unit: str
-    greater_is_better: bool
-
-    @property
-    def label_with_unit(self) -> str:
-        """Label for an axis or a table header, such as ``RMSE (rings)``."""
-        if self.unit:
-            return f"{self.label} ({self.unit})"
-        return self.label
-
-
-METRICS = {
-    "accuracy": Metric("accuracy", unit="", greater_is_better=True),
-    "balanced_accuracy": Metric("balanced accuracy", unit="", greater_is_better=True),
-    "roc_auc": Metric("AUC", unit="", greater_is_better=True),
-    "log_loss": Metric("log loss", unit="nats", greater_is_better=False),
-    "brier": Metric("Brier score", unit="", greater_is_better=False),
-    "rmse": Metric("RMSE", unit="rings", greater_is_better=False),
-    "mae": Metric("MAE", unit="rings", greater_is_better=False),
-    "r2": Metric("R²", unit="", greater_is_better=True),
-    "crps": Metric("CRPS", unit="rings", greater_is_better=False),
-    "ring_log_score": Metric("ring log score", unit="nats", greater_is_better=False),
-}
 SELECTION = {"classification": "log_loss", "regression": "rmse"}  # validation metric that selects, by task
 
 

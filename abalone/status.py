@@ -13,9 +13,10 @@ from typing import Any
 
 from mlflow.entities import Experiment, Run
 
+from abalone.metrics import METRICS
 from abalone.registry.splits import expected_split, left_out_text
 from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder
-from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION, STAGES, TASKS
+from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION, STAGES, TASKS
 from abalone.tracking import relocation
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import store_exists

@@ -33,7 +33,7 @@ SIZES_FIGURE = DOCS / "sizes.png"
 UNFINISHED = Path("quality.jsonl")  # results of an interrupted benchmark
 SEEDS = 30
 SEEDS_OF_SIZES = 10
-SEEDS_OF_SLOW = 10
+SEEDS_OF_SLOW = 5
 SIZES = (200, 400, 800)  # rows; and all that are not for test
 COMPARED_BY_SIZE = (OURS, LINEAR, FIXED)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from abalone.claims.pages import claims_section
 from abalone.claims.verdicts import Finding, interval
-from abalone.settings import METRICS, SELECTION, Metric
+from abalone.metrics import METRICS, Metric
+from abalone.settings import SELECTION
 from abalone.tracking.markdown import markdown_table
 from abalone.training.ring_schedule import COMPARED_FROM_ROWS
 from benchmarks.measured_parts import Record
@@ -26,8 +27,12 @@ SHOWN = {
 JUDGED_BY = {**SELECTION, DISTRIBUTION: "ring_log_score"}
 TABLE_METRICS = {
     **METRICS,
-    "width_80": Metric("width of 80 % intervals", unit="rings", greater_is_better=False),
-    "width_90": Metric("width of 90 % intervals", unit="rings", greater_is_better=False),
+    "width_80": Metric(
+        "width of 80 % intervals", unit="rings", greater_is_better=False, task="distribution", meaning=""
+    ),
+    "width_90": Metric(
+        "width of 90 % intervals", unit="rings", greater_is_better=False, task="distribution", meaning=""
+    ),
 }
 BETTER = "rings is better"
 WORSE = "rings is worse"

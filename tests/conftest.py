@@ -17,8 +17,15 @@ import pytest
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
+RUNS = ("registry", "stages", "tuning")  # packages whose tests train or log models where they have a store
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no worker is left with one of them at the end."""
+    """Mark the tests that log models as slow; begin with the files that take longest, so that none is left for last."""
+    for item in items:
+        if item.path.parent.name in RUNS and "store" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 

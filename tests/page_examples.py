@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from abalone.metrics import metrics_of
 from abalone.settings import load_settings
 from abalone.stages.earlier_runs import EarlierRun
-from abalone.stages.page_parts import PAGE_METRICS
 from abalone.stages.stage_page import StageFacts, stage_page
 
 EPOCHS = {"best_epoch": 31, "reported_epoch": 31}
@@ -16,7 +16,7 @@ EPOCHS = {"best_epoch": 31, "reported_epoch": 31}
 def final(task: str, score: float, baseline: float, rise: float | None = None) -> dict[str, float]:
     """Final metrics of a run with the same value for every score, and another for every baseline."""
     metrics = dict(EPOCHS)
-    for name in PAGE_METRICS[task]:
+    for name in metrics_of(task):
         metrics[f"test/{name}"] = score
         metrics[f"baseline/test_{name}"] = baseline
     if rise is not None:

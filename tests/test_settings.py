@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from abalone.metrics import METRICS
 from abalone.model.columns import FEATURES
-from abalone.settings import METRICS, STAGES, BadValue, RingsSettings, StageSettings, load_settings, read_toml
+from abalone.settings import STAGES, BadValue, RingsSettings, StageSettings, load_settings, read_toml
 
 
 def refused(stage: str = "classify", **overrides) -> str:

@@ -14,8 +14,9 @@ from abalone.data.reading import Dataset
 from abalone.data.splitting import Split, split
 from abalone.evaluation.overfitting import OVERFIT_AT, OVERFITTING_STAGES, rise_of_test_loss
 from abalone.evaluation.scores import predict, scores
+from abalone.metrics import METRICS
 from abalone.model.features import encode
-from abalone.settings import METRICS, StageSettings, UserError
+from abalone.settings import StageSettings, UserError
 from abalone.training.fit import fit
 from abalone.training.history import TrainingDiverged
 from abalone.training.population import can_train, fit_many

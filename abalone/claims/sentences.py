@@ -7,7 +7,7 @@ import numpy as np
 from abalone.claims.claims import Claim, Measured, epochs_of
 from abalone.claims.verdicts import UNDECIDED, Finding, find
 from abalone.evaluation.overfitting import OVERFIT_AT
-from abalone.settings import METRICS
+from abalone.metrics import METRICS
 
 
 def stage_sentences(measured: Measured, test_to_train: float) -> dict[str, str]:

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from abalone.metrics import METRICS
 from abalone.model.columns import CLASS_LABELS
-from abalone.settings import METRICS
 
 # Colours that colour-blind readers can tell apart: Okabe & Ito (2008), Color Universal Design.
 BLUE = "#0072B2"

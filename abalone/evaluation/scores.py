@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from abalone.data.labels import is_old
+from abalone.metrics import METRICS, Metric, metrics_of
 from abalone.settings import UserError
 
 if TYPE_CHECKING:
@@ -64,35 +66,32 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray, median: np.ndarr
     Returns
     -------
     dict
-        ``accuracy``, ``balanced_accuracy``, ``roc_auc``, ``log_loss`` (nats), ``brier``; or ``rmse`` and ``mae``
-        (rings) and ``r2``.
+        The metrics of the task, in the order of ``settings.METRICS``.
 
     Raises
     ------
     UserError
         If a prediction is not finite.
     """
-    from sklearn import metrics
-
     bad = int((~np.isfinite(predicted)).sum())
     if bad:
         raise UserError(f"{bad} of {len(predicted)} predictions are not finite; lower learning_rate")
-    if task == "regression":
-        nearest = predicted if median is None else median
-        return {
-            "rmse": float(metrics.root_mean_squared_error(rings, predicted)),
-            "mae": float(metrics.mean_absolute_error(rings, nearest)),
-            "r2": float(metrics.r2_score(rings, predicted)),
-        }
-    old = is_old(rings)
-    label = predicted >= 0.5
-    return {
-        "accuracy": float(metrics.accuracy_score(old, label)),
-        "balanced_accuracy": float(metrics.balanced_accuracy_score(old, label)),
-        "roc_auc": float(metrics.roc_auc_score(old, predicted)),
-        "log_loss": float(metrics.log_loss(old, predicted, labels=[0, 1])),
-        "brier": float(metrics.brier_score_loss(old, predicted)),
-    }
+    truth = rings
+    given = {"rings": predicted, "median": predicted if median is None else median}
+    if task == "classification":
+        truth = is_old(rings)
+        given = {"probability": predicted, "label": predicted >= 0.5}
+    return {name: _score(METRICS[name], truth, given) for name in metrics_of(task)}
+
+
+def _score(metric: Metric, truth: np.ndarray, given: Mapping[str, np.ndarray]) -> float:
+    """A metric of the table, from what it is computed of."""
+    from sklearn import metrics
+
+    function = metric.function
+    if isinstance(function, str):
+        function = getattr(metrics, function)
+    return float(function(truth, given[metric.of], **metric.options))
 
 
 def baseline(task: str, rings_train: np.ndarray, rings: np.ndarray) -> dict[str, float]:

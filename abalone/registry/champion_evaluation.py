@@ -205,7 +205,7 @@ def _scores(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, fl
     if not len(rings):
         return {}
     measured = _quiet_scores(task, rings, answers[ANSWER_COLUMNS[task]].to_numpy())
-    for name, values in _row_scores(rings, answers).items():
+    for name, values in _row_scores(task, rings, answers).items():
         measured[name] = float(values.mean())
     if task == "classification":  # without an interval: the resamples of a calibrated model are less calibrated
         measured["ece"] = calibration_error(is_old(rings), answers["probability_old"].to_numpy())
@@ -221,12 +221,14 @@ def _intervals(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str,
     if len(rings) < FEWEST_ROWS:
         return {}
     predicted = answers[ANSWER_COLUMNS[task]].to_numpy()
-    return bootstrap_intervals(task, rings, predicted, _row_scores(rings, answers))
+    return bootstrap_intervals(task, rings, predicted, _row_scores(task, rings, answers))
 
 
-def _row_scores(rings: np.ndarray, answers: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Scores of median, interval and distribution, if the champion answers with them; a value for each row."""
+def _row_scores(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Scores that are means over the rows: the bias, and those of median, interval and distribution if answered."""
     values = {}
+    if task == "regression":
+        values["bias"] = answers["rings"].to_numpy() - rings
     if MEDIAN_OUTPUT in answers:  # as in the champion's own run, whose scores are what was promised
         values["mae"] = (answers[MEDIAN_OUTPUT] - rings).abs().to_numpy()
     if "rings_low" in answers:

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 from abalone.data.reading import Dataset
 from abalone.evaluation.population import expected_index
+from abalone.metrics import METRICS
 from abalone.registry.champion_evaluation import FEWEST_ROWS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
-from abalone.settings import METRICS, REGISTERED_MODELS, SELECTION
+from abalone.settings import REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
 from abalone.tracking.markdown import format_score, markdown_table
 
-LABELS = {"ece": "calibration error", "coverage80": "animals in their interval (of 80 %)"}
+LABELS = {
+    "ece": "calibration error",
+    "bias": "mean error, or bias (rings)",
+    "coverage80": "animals in their interval (of 80 %)",
+}
 SCORE_HEADER = ("score", "this file", "95 % interval", "promised", "baseline")
 SHIFT_HEADER = ("column", "KS", "p", "PSI")
 LEGEND = (
@@ -30,8 +35,10 @@ def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
     if dataset.understood:
         as_code = dataset.understood.replace("`", "'")
         parts.append(f"Data: `{as_code}`")
-    for evaluation in evaluations:
+    for place, evaluation in enumerate(evaluations):
         parts += _champion_part(evaluation)
+        if evaluation.shifts not in [earlier.shifts for earlier in evaluations[:place]]:
+            parts.append(_shift_part(evaluation))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -110,7 +117,6 @@ def _champion_part(evaluation: Evaluation) -> list[str]:
         _score_table(evaluation),
         age_table(evaluation.age_groups, "animals of the file"),
         evaluation.outside.sentence(),
-        _shift_part(evaluation),
     ]
 
 
@@ -129,6 +135,8 @@ def _score_table(evaluation: Evaluation) -> str:
 
 def _shift_part(evaluation: Evaluation) -> str:
     """How the animals differ from the training rows, and how much of that is to be expected of so few rows."""
+    if not evaluation.shifts:
+        return ""
     rows = []
     for shift in evaluation.shifts:
         rows.append((shift.name, f"{shift.ks:.3f}", f"{shift.p_value:.2g}", f"{shift.psi:.3f}"))

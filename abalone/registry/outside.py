@@ -75,7 +75,8 @@ class OutsideCount:
         if not self.outside:
             return "All rows lie within the range of the training rows."
         named = ", ".join(f"{name} {rows}" for name, rows in self.columns.most_common())
-        text = f"{self.outside} of {self.rows} rows lie outside the range of the training rows ({named})"
+        verb = "lies" if self.outside == 1 else "lie"
+        text = f"{self.outside} of {self.rows} rows {verb} outside the range of the training rows ({named})"
         if self.outside < LOUD_SHARE * self.rows:
             return f"{text}; their predictions are guesses."
         return f"WARNING: {text}: check the units, lengths are in mm / 200 and weights in g / 200."

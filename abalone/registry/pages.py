@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from abalone.evaluation.calibration import reliability_text
+from abalone.metrics import METRICS
 from abalone.registry.candidates import MARGIN, Candidate
 from abalone.registry.decision import Decision
 from abalone.registry.promoted_run import PromotedRun, age_table, limits_text
 from abalone.registry.splits import left_out_text
-from abalone.settings import METRICS, MODEL_KINDS, REGISTERED_MODELS, SELECTION
+from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import (
     Naming,
     link,

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
-from abalone.evaluation.prediction_figure import predicted_ages
 from abalone.registry.answers import SAMPLED_ROWS
 from abalone.registry.scoring import Request, Scored, score_table
 from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, skipped_file
@@ -71,6 +70,9 @@ def predict(
 
 def _log(run_id: str, source: str, target: str, request: Request, scored: Scored, copies: Mapping[str, Path]) -> None:
     """Write the input, counts, files, figure, tags and page into the run."""
+    # Imported when the champions are gone again: together they need more than 500 MB.
+    from abalone.evaluation.prediction_figure import predicted_ages
+
     name = "stdin" if source in STDIN else Path(source).name
     where = "stdin" if source in STDIN else str(Path(source).expanduser().resolve())
     log_input(run_id, name=name, digest=scored.input_sha256[:12], source=where, rows=scored.rows + scored.skipped)

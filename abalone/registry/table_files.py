@@ -79,13 +79,14 @@ def open_output(target: str, stdout: TextIO) -> Iterator[TextIO]:
         with _deliver_to(stdout, target) as file:
             yield file
         return
-    path = Path(os.path.realpath(Path(target).expanduser()))
-    if not target or not path.parent.is_dir():
-        raise UserError(f"output {target!r}: not a file in a folder that exists; give -P output=SCORED.csv")
-    if path.is_fifo() or path.is_char_device():
-        with path.open("w", encoding="utf-8") as device, _deliver_to(device, target) as file:
+    given = Path(target).expanduser()
+    if given.is_fifo() or given.is_char_device():
+        with given.open("w", encoding="utf-8") as device, _deliver_to(device, target) as file:
             yield file
         return
+    path = Path(os.path.realpath(given))
+    if not target or not path.parent.is_dir():
+        raise UserError(f"output {target!r}: not a file in a folder that exists; give -P output=SCORED.csv")
     if os.path.lexists(path) and not path.is_file():
         raise UserError(f"output {target!r}: cannot be written; give -P output=SCORED.csv, or - for stdout")
     with _replacement_of(path) as file:
@@ -123,9 +124,10 @@ def _replacement_of(path: Path) -> Iterator[TextIO]:
 
 def skipped_file(target: str) -> str:
     """Where the rows that were left out are listed: beside the output, or nowhere if that is stdout or a pipe."""
-    path = Path(os.path.realpath(Path(target).expanduser()))
-    if target in STDOUT or (path.exists() and not path.is_file()):
+    given = Path(target).expanduser()
+    if target in STDOUT or (given.exists() and not given.is_file()):
         return os.devnull
+    path = Path(os.path.realpath(given))
     return str(path.with_name(f"{path.stem}.skipped.csv"))
 
 

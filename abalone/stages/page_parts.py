@@ -5,27 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from abalone.evaluation.scores import noise_of_difference
-from abalone.settings import METRICS, TENSOR_OUTPUTS
+from abalone.metrics import METRICS
+from abalone.settings import TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, logged_model_path, run_path, runs_path
 from abalone.tracking.markdown import format_score, markdown_table
 from abalone.tracking.views import CURVES_VIEW, LEADERBOARDS, STAGES_VIEW
 
-PAGE_METRICS = {
-    "classification": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss", "brier"),
-    "regression": ("rmse", "mae", "r2"),
-}
-METRIC_MEANINGS = {
-    "accuracy": "share of rows labelled correctly",
-    "balanced_accuracy": "mean of the shares of young and of old rows labelled correctly",
-    "roc_auc": "how often a random old animal gets a higher probability of Old than a random young one",
-    "log_loss": "cross-entropy, with natural logarithms: its unit is the nat",
-    "brier": "mean squared error of the probability of Old",
-    "rmse": "root of the mean squared error, in rings",
-    "mae": "mean absolute error, in rings",
-    "r2": "share of the variance of rings that is explained",
-    "crps": "continuous ranked probability score: the absolute error, generalised to the distribution of rings",
-    "ring_log_score": "minus the logarithm of the probability of the true number of rings",
-}
 FIGURES = {
     "classification": {
         "roc.png": "ROC curve, the threshold 0.5 in red",
@@ -68,7 +53,7 @@ def score_table(columns: Mapping[str, tuple[Mapping[str, float], str]], names: S
     rows = []
     for name in names:
         scores = [format_score(metrics.get(f"{prefix}{name}")) for metrics, prefix in columns.values()]
-        rows.append((METRICS[name].label, *scores, METRIC_MEANINGS[name]))
+        rows.append((METRICS[name].label, *scores, METRICS[name].meaning))
     return markdown_table(("score", *columns, "what it is"), rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from abalone.settings import METRICS
+from abalone.metrics import METRICS
 from abalone.stages.lessons import GUIDE_FIGURES
 from abalone.stages.recorder import Result
 from abalone.tracking.markdown import format_score

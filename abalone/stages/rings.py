@@ -25,17 +25,9 @@ from abalone.evaluation.distribution_scores import distribution_scores, ring_fre
 from abalone.evaluation.explanations import partial_dependence, permutation_importance
 from abalone.evaluation.figures import importance_bars, loss_curves, partial_dependence_curves, reliability_diagram
 from abalone.evaluation.scores import scores
+from abalone.metrics import METRICS
 from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
-from abalone.settings import (
-    METRICS,
-    MODEL_KINDS,
-    PREDICTION_COLUMNS,
-    RINGS,
-    SELECTION,
-    TASKS,
-    RingsSettings,
-    load_settings,
-)
+from abalone.settings import MODEL_KINDS, PREDICTION_COLUMNS, RINGS, SELECTION, TASKS, RingsSettings, load_settings
 from abalone.stages.earlier_runs import EarlierRun, find_earlier
 from abalone.stages.recorder import (
     Result,

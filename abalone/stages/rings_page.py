@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from abalone.evaluation.calibration import reliability_text
+from abalone.metrics import METRICS
 from abalone.settings import TASKS, RingsSettings
 from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.page_parts import (
-    PAGE_METRICS,
     compare_accuracy,
     data_part,
     links_to_figures,
@@ -21,7 +21,6 @@ from abalone.tracking.addresses import link, run_path
 from abalone.tracking.markdown import format_score
 from abalone.training.ring_schedule import COMPARED_FROM_ROWS
 
-DISTRIBUTION_METRICS = ("crps", "ring_log_score")
 QUESTION = "What do all ten features, and a prediction of the whole distribution of rings, add to the guide's networks?"
 
 
@@ -112,8 +111,7 @@ def _scores(metrics: Mapping[str, float]) -> str:
     for part, title in (("val", "validation"), ("test", "test")):
         columns[title] = (metrics, f"{part}/")
         columns[f"baseline, {title}"] = (metrics, f"baseline/{part}_")
-    names = [name for task in TASKS for name in PAGE_METRICS[task]]
-    return score_table(columns, [*names, *DISTRIBUTION_METRICS])
+    return score_table(columns, list(METRICS))
 
 
 def _fits(facts: RingsFacts) -> str:

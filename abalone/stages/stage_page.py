@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from abalone.evaluation.overfitting import OVERFIT_AT
 from abalone.evaluation.scores import noise_of_difference
-from abalone.settings import METRICS, STAGES, StageSettings
+from abalone.metrics import METRICS, metrics_of
+from abalone.settings import STAGES, StageSettings
 from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.lessons import lesson_of
 from abalone.stages.page_parts import (
-    METRIC_MEANINGS,
-    PAGE_METRICS,
     compare_accuracy,
     data_part,
     links_to_figures,
@@ -108,11 +107,11 @@ def _answer(facts: StageFacts) -> str:
 
 def _score_sentence(facts: StageFacts) -> str:
     """The main test score, beside the stage before or the baseline."""
-    name = PAGE_METRICS[facts.settings.task][0]
+    name = metrics_of(facts.settings.task)[0]
     score = facts.metrics[f"test/{name}"]
     text = f"Test {METRICS[name].label} {format_score(score)}"
     if name == "rmse":
-        text += f" ({METRIC_MEANINGS[name]})"
+        text += f" ({METRICS[name].meaning})"
     before = facts.before.metrics.get(f"test/{name}") if facts.before else None
     if before is None:
         baseline = format_score(facts.metrics.get(f"baseline/test_{name}"))
@@ -169,7 +168,7 @@ def _scores(facts: StageFacts) -> str:
     columns = {"this run": (facts.metrics, "test/"), "baseline": (facts.metrics, "baseline/test_")}
     for run in facts.compared:
         columns[link(run.stage, run.path)] = (run.metrics, "test/")
-    table = score_table(columns, PAGE_METRICS[facts.settings.task])
+    table = score_table(columns, metrics_of(facts.settings.task))
     return f"Scores on the {facts.test_rows} test rows:\n\n{table}"
 
 

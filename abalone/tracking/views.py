@@ -15,7 +15,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from abalone.settings import METRICS, MODEL_KINDS, SELECTION
+from abalone.metrics import METRICS
+from abalone.settings import MODEL_KINDS, SELECTION
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 STAGES_VIEW = "stages"

@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 import pandas as pd
 
-from abalone.settings import METRICS, SELECTION
+from abalone.metrics import METRICS
+from abalone.settings import SELECTION
 from abalone.tracking.addresses import link, run_path, runs_path
 from abalone.tracking.markdown import markdown_table
 from abalone.tracking.views import TRIALS_VIEW

@@ -15,7 +15,8 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from abalone.settings import METRICS, SELECTION, UserError
+from abalone.metrics import METRICS
+from abalone.settings import SELECTION, UserError
 from abalone.tuning.journal import open_journal, read_journal
 from abalone.tuning.optuna_logging import quiet_optuna
 from abalone.tuning.plan import Plan

@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from optuna.trial import FrozenTrial, TrialState
 
-from abalone.settings import METRICS, SELECTION
+from abalone.metrics import METRICS
+from abalone.settings import SELECTION
 from abalone.stages.recorder import to_toml
 from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files
 from abalone.tracking.runs import experiment_id_of

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import bench_population, bench_training, bench_tuning
 
 
+@pytest.mark.slow
 def test_training_and_population_are_measured(monkeypatch):
     monkeypatch.setattr(bench_training, "EPOCHS", {1: 1})
     [row] = bench_training.measure(repeats=1)

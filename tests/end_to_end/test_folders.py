@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT
 from mlflow import MlflowClient
 from project_copies import copy_project
+from warm_processes import warm_environment
 
 from abalone.tracking.database import sqlite_uri
 
@@ -29,7 +30,7 @@ def project(own_folder: Path) -> Path:
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess:
     """Run a command as a user would type it in a folder."""
-    settings = {**environment(), "PYTHONPATH": str(folder)}
+    settings = {**warm_environment(), "PYTHONPATH": str(folder)}
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=settings, capture_output=True, text=True, timeout=600
     )

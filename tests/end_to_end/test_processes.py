@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from warm_processes import PYTHON, warm_environment, warm_mlflow_run
@@ -73,10 +74,11 @@ def wait_until(process: subprocess.Popen, condition: Callable[[], bool], seconds
     ],
 )
 def test_a_wrong_option_is_a_usage_error_and_no_run_begins(store, arguments, expected):
-    status, _, err = abalone("classify", *arguments)
-    assert status == 2
-    assert expected in err
-    assert "Traceback" not in err
+    command = [sys.executable, "-m", "abalone", "classify", *arguments]  # it imports none of the heavy libraries
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment(), "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
     assert not runs(store)
 
 

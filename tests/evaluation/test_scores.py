@@ -18,7 +18,8 @@ from abalone.evaluation.scores import (
     predict,
     scores,
 )
-from abalone.settings import METRICS, SELECTION, UserError
+from abalone.metrics import METRICS
+from abalone.settings import SELECTION, UserError
 
 RINGS = np.array([9, 10, 12, 29])  # one young, three old
 

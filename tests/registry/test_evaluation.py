@@ -133,6 +133,7 @@ def test_other_animals_are_worse_and_the_page_says_how_they_differ(champions):
     assert shifts["Length"].p_value < 1e-6 and shifts["Length"].psi > 0.1
     assert shifts["Diameter"].p_value > 0.001 and shifts["Diameter"].psi < 0.05
     assert shifts["Rings"].psi > 0.25
+    assert found.intervals["bias"][1] < 0, "too few rings"
     assert found.outside.columns["Length"] > 0
     assert f"**{WORSE}**" in the_run().data.tags["mlflow.note.content"]
 

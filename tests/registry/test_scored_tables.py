@@ -225,6 +225,16 @@ def test_rows_come_through_a_pipe_and_scores_go_into_one(in_memory):
     assert pd.read_csv(StringIO(received[0]))["rings"].notna().all()
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="as in a shell's >(command), which names a pipe by its number")
+def test_scores_go_into_a_pipe_without_a_name(in_memory):
+    Path("rows.csv").write_text(HEADERLESS)
+    reading, writing = os.pipe()
+    score_table("rows.csv", f"/dev/fd/{writing}", Request(skip_bad=True))
+    os.close(writing)
+    with open(reading) as pipe:
+        assert len(pd.read_csv(pipe)) == 7
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root makes files")
 def test_an_output_that_cannot_be_written_is_named(in_memory):
     Path("rows.csv").write_text(HEADERLESS)

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT, environment, mlflow_run
+from helpers import ROOT, environment
 from mlflow import MlflowClient
 from registry_store import make_unsealed, model_folder, rename_package, replace_in
 from torch import nn
+from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
 from abalone.data.layout import FILE_COLUMNS
 from abalone.data.reading import SHIPPED_FILE, read
@@ -116,8 +117,8 @@ def test_the_scores_of_both_champions_stand_beside_the_rows_as_they_were(champio
 
 def test_stdin_and_stdout_in_a_real_process(champions):
     """stdout holds the table alone, so that it can be piped on; a bad row leaves it empty."""
-    command = [sys.executable, "-m", "abalone", "predict", "--input", "-", "--output"]
-    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-m", "abalone", "predict", "--input", "-", "--output"]
+    env = {**warm_environment(), "PYTHONPATH": str(ROOT)}
     options = {"capture_output": True, "text": True, "env": env, "timeout": 300}
     for target in ("-", "/dev/stdout"):
         done = subprocess.run([*command, target], input=HEADERLESS, **options)
@@ -217,9 +218,9 @@ def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champion
 def test_predict_by_mlflow_run(champions, own_folder):
     source, target = own_folder / "rows.csv", own_folder / "scored.csv"
     source.write_text(HEADERLESS)
-    done = mlflow_run("-e", "predict", "-P", f"input={source}", "-P", f"output={target}")
+    done = warm_mlflow_run("-e", "predict", "-P", f"input={source}", "-P", f"output={target}")
     assert done.returncode == 0, done.stderr
     assert f"7 rows scored: {target}" in done.stdout and len(pd.read_csv(target)) == 7
     source.write_text(HEADERLESS.replace("M", "X", 1))
-    done = mlflow_run("-e", "predict", "-P", f"input={source}", "-P", f"output={target}")
+    done = warm_mlflow_run("-e", "predict", "-P", f"input={source}", "-P", f"output={target}")
     assert done.returncode != 0 and "line 1: Sex is 'X'" in done.stderr and "Traceback" not in done.stderr

@@ -8,19 +8,18 @@ import pytest
 from page_examples import EPOCHS, answer, compile_code, earlier, final, table
 
 from abalone.evaluation.calibration import reliability_text
+from abalone.metrics import METRICS
 from abalone.settings import load_settings
 from abalone.stages.earlier_runs import EarlierRun
-from abalone.stages.page_parts import PAGE_METRICS
-from abalone.stages.rings_page import DISTRIBUTION_METRICS, QUESTION, RingsFacts, rings_page
+from abalone.stages.rings_page import QUESTION, RingsFacts, rings_page
 
 
 def metrics() -> dict[str, float]:
     known = {"val/ece": 0.05, "test/ece": 0.03, "val/coverage80": 0.81, "test/coverage80": 0.8, **EPOCHS}
-    for names in (*PAGE_METRICS.values(), DISTRIBUTION_METRICS):
-        for name in names:
-            for part in ("val", "test"):
-                known[f"{part}/{name}"] = 0.5
-                known[f"baseline/{part}_{name}"] = 0.5
+    for name in METRICS:
+        for part in ("val", "test"):
+            known[f"{part}/{name}"] = 0.5
+            known[f"baseline/{part}_{name}"] = 0.5
     return known
 
 
@@ -35,9 +34,7 @@ def page_of(known: dict[str, float], refit: bool = True, **facts: Any) -> str:
 def test_the_page_names_both_models_their_calibration_and_what_was_fitted(refit):
     page = page_of(metrics(), refit)
     assert answer(page).startswith(f"**{QUESTION}** Test accuracy 0.5000; test RMSE 0.5000 rings.")
-    assert len(table(page)) == 2 + len(PAGE_METRICS["classification"]) + len(PAGE_METRICS["regression"]) + len(
-        DISTRIBUTION_METRICS
-    )
+    assert len(table(page)) == 2 + len(METRICS)
     assert "0.050 on validation, 0.030 on test" in page
     assert "81.0% on validation, 80.0% on test" in page
     assert ("second fit" in page) == refit

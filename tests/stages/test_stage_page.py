@@ -6,9 +6,9 @@ import pytest
 from page_examples import answer, compile_code, earlier, final, page_of, table
 
 from abalone.evaluation.overfitting import OVERFITTING_STAGES
+from abalone.metrics import metrics_of
 from abalone.settings import STAGES, load_settings
 from abalone.stages.lessons import LESSONS
-from abalone.stages.page_parts import PAGE_METRICS
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -21,7 +21,7 @@ def test_a_page_starts_with_question_score_and_the_guide_and_ends_with_code(stag
     assert LESSONS[stage].guide_says in first
     header, _, *rows = table(page)
     assert header == ["score", "this run", "baseline", "what it is"]
-    assert [row[1:3] for row in rows] == [["0.7654", "0.5000"]] * len(PAGE_METRICS[task])
+    assert [row[1:3] for row in rows] == [["0.7654", "0.5000"]] * len(metrics_of(task))
     assert all(row[3] for row in rows), "every score is explained"
     assert "epoch 31 of 50, with the lowest validation loss" in page
     for flavor in ("pytorch", "pyfunc"):

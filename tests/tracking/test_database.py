@@ -118,11 +118,14 @@ def test_a_relative_uri_with_mlflow_run_from_another_folder_is_refused_with_the_
     assert not list(own_folder.iterdir()), "no database is made in the wrong folder"
 
 
-def test_a_relative_uri_that_leads_to_another_database_than_that_of_the_run_is_refused_too(store, monkeypatch):
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+def test_a_relative_uri_that_leads_to_another_database_than_that_of_the_run_is_refused_too(
+    empty_database, own_folder, monkeypatch
+):
+    shutil.copy(empty_database, own_folder / "other.db")  # a name of its own: MLflow keeps an engine for each URI
+    mlflow.set_tracking_uri("sqlite:///other.db")
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with pytest.raises(UserError, match="is relative"):
         prepare_database()
     monkeypatch.setenv("MLFLOW_RUN_ID", mlflow.MlflowClient().create_run("0").info.run_id)
     prepare_database()
-    assert mlflow.get_tracking_uri() == store
+    assert mlflow.get_tracking_uri() == sqlite_uri(own_folder / "other.db")

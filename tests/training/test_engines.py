@@ -106,7 +106,7 @@ def test_fit_many_refuses_a_layer_that_it_does_not_compute_by_name(few, batch_no
 
 
 def test_fit_many_refuses_known_layers_in_another_order(few, monkeypatch):
-    def relu_last(inputs, hidden_sizes, outputs, dropout):
+    def relu_last(inputs, hidden_sizes, outputs, *options):
         return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
 
     monkeypatch.setattr(networks, "mlp", relu_last)

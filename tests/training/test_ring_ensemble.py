@@ -157,12 +157,19 @@ def test_the_mean_test_scores_of_ten_seeds():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows, log_loss, rmse", [(200, 0.49, 2.3), (400, 0.46, 2.17)])
-def test_a_small_file_is_learned_too(rows, log_loss, rmse):
-    """Scores on validation rows; with the schedule of a large file, 200 rows gave .58 and 2.8, 400 rows .49 and 2.4."""
+@pytest.mark.parametrize("rows, log_loss, rmse", [(200, 0.05, 0.3), (400, 0.02, 0.1)])
+def test_a_small_file_is_learned_better_than_with_the_schedule_of_a_large_one(rows, log_loss, rmse):
+    """By how much at least, on validation rows; the mean of two seeds is twice that."""
     known = np.random.default_rng(0).permutation(np.concatenate([ROWS.train, ROWS.val]))
-    distribution, _ = fit_rings(load_settings("rings"), X, RINGS, known[:rows])
-    answered = answers(distribution, X[known[800:]])
-    rings = RINGS[known[800:]]
-    assert scores("classification", rings, answered["probability_old"])["log_loss"] <= log_loss
-    assert scores("regression", rings, answered["predicted_rings"])["rmse"] <= rmse
+    found = []
+    for schedule in ({}, {"batch_size": 256, "epochs": 45}):
+        distribution, _ = fit_rings(load_settings("rings", schedule), X, RINGS, known[:rows])
+        answered = answers(distribution, X[known[800:]])
+        rings = RINGS[known[800:]]
+        found.append({
+            **scores("classification", rings, answered["probability_old"]),
+            **scores("regression", rings, answered["predicted_rings"]),
+        })  # fmt: skip
+    own, large = found
+    assert large["log_loss"] - own["log_loss"] > log_loss
+    assert large["rmse"] - own["rmse"] > rmse

@@ -33,6 +33,17 @@ def test_a_study_with_another_plan_is_refused_and_nothing_is_written(store, plan
     assert (len(search_runs()), Path(JOURNAL).read_bytes()) == before
 
 
+def test_a_study_from_before_units_and_target_were_settings_goes_on(own_folder):
+    study = open_study(make_plan(), "s", JOURNAL)
+    plan = study.user_attrs[PLAN_ATTRIBUTE]
+    for key in ("units", "target"):
+        del plan["settings"][key]
+    study.set_user_attr(PLAN_ATTRIBUTE, plan)
+    assert open_study(make_plan(), "s", JOURNAL).study_name == "s"
+    with pytest.raises(UserError, match=r"settings\.units = file, not mm_g"):
+        open_study(make_plan(units="mm_g"), "s", JOURNAL)
+
+
 @pytest.mark.parametrize(
     "storage",
     [
