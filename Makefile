@@ -10,6 +10,11 @@ endif
 HOST ?= $(shell hostname)
 # Python compiles a module when it imports it first; to compile all 15,000 at once takes longer than to copy them.
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
+# torch is installed from its pin in pyproject.toml, because its builds for CPU and for GPU have hashes of their own. What
+# only its GPU build for Linux needs is left out of the lock with it.
+NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
+# The page of the package itself has the API alone, so the packages below it are named.
+DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
 # Each file is one job, in the order of tests/conftest.py: the long ones first.
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -48,6 +53,19 @@ format: $(VENV)/.installed-test ## apply the project's style
 mlproject: $(VENV)/.installed ## write MLproject from the commands and experiments/
 	python -m abalone.cli.mlproject
 
+lock: $(VENV)/.installed-test ## write requirements.lock from pyproject.toml; all versions anew with UPGRADE=--upgrade
+	printf '%s\n' $(NOT_LOCKED) | uv pip compile pyproject.toml --output-file requirements.lock --quiet $(UPGRADE) --generate-hashes \
+		--python-version 3.11 --universal --no-emit-package torch --excludes /dev/stdin --custom-compile-command "make lock"
+
+notebook: $(VENV)/.installed-test ## write docs/guide.ipynb from docs/guide_notebook.md, and execute it
+	python -m benchmarks.notebook
+
+jupyter: $(VENV)/.installed-jupyter ## open docs/guide.ipynb in JupyterLab
+	$(if $(DATABASE),env -u MLFLOW_TRACKING_URI) python -m jupyterlab docs/guide.ipynb
+
+docs: $(VENV)/.installed-test ## write pages of the Python API and all modules, from their docstrings, to build/docs
+	python -m pdoc --docformat numpy --no-show-source --output-directory build/docs $(DOCUMENTED)
+
 bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print tables and JSON
 	python -m benchmarks.bench_training
 	python -m benchmarks.bench_run
@@ -68,14 +86,19 @@ clean: ## delete the environment and caches, never runs or models
 mlflow.db: | $(VENV)/.installed
 	MLFLOW_LOGGING_LEVEL=WARNING python -c 'from abalone.tracking.database import prepare_database; prepare_database()'
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r requirements.lock
 	$(PIP) -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[test,docs]'
+	touch $@
+
+$(VENV)/.installed-jupyter: $(VENV)/.installed
+	$(PIP) -e '.[docs,jupyter]'
 	touch $@
 
 $(VENV)/.installed-server: $(VENV)/.installed
@@ -90,4 +113,4 @@ $(VENV)/.installed-peers: $(VENV)/.installed
 	$(PIP) -e '.[peers]'
 	touch $@
 
-.PHONY: help run ui server server-stop test check lint format mlproject bench bench-quality pictures clean
+.PHONY: help run ui server server-stop test check lint format mlproject lock notebook jupyter docs bench bench-quality pictures clean

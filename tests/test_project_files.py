@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 
 import yaml
@@ -45,6 +46,32 @@ def test_the_citation_names_this_version_and_the_data_set():
     assert citation["version"] == PROJECT["version"]
     [data] = citation["references"]
     assert data["doi"] in (ROOT / "LICENSE").read_text()
+
+
+def test_the_lock_has_every_pin_of_the_project_and_a_hash_of_every_file():
+    text = (ROOT / "requirements.lock").read_text()
+    locked = {}
+    for entry in re.split(r"^(?=[a-z])", text, flags=re.M)[1:]:
+        name, version = re.match(r"([a-z0-9.-]+)==(\S+)", entry).groups()
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), name
+        locked[name] = version
+    pins = dict(pin.split("==") for pin in PROJECT["dependencies"])
+    del pins["torch"]  # the pin alone: its builds for CPU and for GPU have hashes of their own
+    assert pins.items() <= locked.items(), "run: make lock"
+    assert not [name for name in locked if re.match("torch|nvidia|cuda|triton", name)]
+
+
+def test_the_lock_names_no_index_so_that_it_serves_everywhere():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|^-|@ ", text, re.M)
+
+
+def test_the_environment_is_made_from_the_lock_and_again_when_it_changes():
+    dry_run = ["make", "--dry-run", "--always-make", ".venv/.installed"]
+    commands = subprocess.check_output(dry_run, cwd=ROOT, text=True).splitlines()
+    installs = [command.partition("--no-compile ")[2] for command in commands if "pip install" in command]
+    assert installs == ["--require-hashes -r requirements.lock", "-e ."]
+    assert re.search(r"^\$\(VENV\)/\.installed: .*requirements\.lock", (ROOT / "Makefile").read_text(), re.M)
 
 
 def python_version() -> str:

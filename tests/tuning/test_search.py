@@ -101,10 +101,12 @@ def test_a_trial_that_diverges_fails_with_the_reason_and_the_study_continues(sto
 
 def test_a_training_that_really_diverges_fails_its_trial_with_the_reason(store):
     lines = SHIPPED_FILE.read_text().splitlines()
-    row = split(read(), 0).val[0]
-    cells = lines[row].split(",")
-    cells[3] = "3e38"
-    lines[row] = ",".join(cells)
+    rows = split(read(), 0)
+    heights = {rows.train[0]: "1e-30", rows.val[0]: "11"}  # 11 is 1e32 standard deviations of the training rows
+    for row, line in enumerate(lines):
+        cells = line.split(",")
+        cells[3] = heights.get(row, "0")
+        lines[row] = ",".join(cells)
     Path("wild.data").write_text("\n".join(lines))
     with pytest.raises(UserError, match="no winner"):
         tune(make_plan("regress", clip=0.0, data="wild.data"), trials=1)
