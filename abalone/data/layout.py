@@ -19,6 +19,8 @@ from abalone.model.rows import BadRows, find_columns, require_columns
 FILE_COLUMNS = (*RAW_COLUMNS, "Rings")
 TARGETS = ("Rings", "Age")
 SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", " ": "spaces"}  # in the order in which they are tried
+BLANK = ' \t,;"\ufeff'  # spreadsheets write a row without content as separators
+EXCEL_LINE = re.compile("sep=.?", re.IGNORECASE)  # names the separator, for Excel
 SAMPLED_LINES = 100  # from which the form is found out
 ARFF_NAME = re.compile(r"""@attribute\s+('[^']*'|"[^"]*"|\S+)""", re.IGNORECASE)
 
@@ -89,6 +91,8 @@ def read_layout(text: Iterable[str]) -> tuple[Layout, Lines]:
     """
     lines = _numbered(text)
     first = next(lines, None)
+    if first and EXCEL_LINE.fullmatch(first[1]):
+        first = next(lines, None)
     if first is None:
         raise BadRows(f"no rows; expected the columns {', '.join(FILE_COLUMNS)}")
     if first[1].lstrip().lower().startswith(("%", "@relation")):
@@ -107,7 +111,7 @@ def read_layout(text: Iterable[str]) -> tuple[Layout, Lines]:
 def _numbered(text: Iterable[str]) -> Lines:
     for number, line in enumerate(text, 1):
         line = line.rstrip("\r\n")
-        if line.strip():
+        if line.strip(BLANK):
             yield number, line
 
 
@@ -149,7 +153,8 @@ def _separator(number: int, line: str) -> str:
     counts = {}
     for separator in SEPARATORS:
         if separator in line:
-            counts[separator] = len(_split_line(number, line, separator))
+            with suppress(BadRows):  # quotes that enclose a name with this separator
+                counts[separator] = len(_split_line(number, line, separator))
     for separator, count in counts.items():
         if count >= len(RAW_COLUMNS):
             return separator

@@ -47,7 +47,7 @@ class Problems:
         return "\n  ".join([f"{self.count} problems", *lines])
 
 
-def check_batch(batch: Batch, layout: Layout, units: str) -> tuple[pd.DataFrame, list[Problem]]:
+def check_batch(batch: Batch, layout: Layout, units: str, is_first: bool) -> tuple[pd.DataFrame, list[Problem]]:
     """Check the measurements and the sex in every line of a batch.
 
     Parameters
@@ -57,6 +57,8 @@ def check_batch(batch: Batch, layout: Layout, units: str) -> tuple[pd.DataFrame,
         That of the table.
     units : str
         As for ``examine``.
+    is_first : bool
+        Whether the table begins with this batch, by which its unit is judged.
 
     Returns
     -------
@@ -71,10 +73,9 @@ def check_batch(batch: Batch, layout: Layout, units: str) -> tuple[pd.DataFrame,
         If the measurements look like those of another unit.
     """
     checked, is_good = examine(batch.frame[list(RAW_COLUMNS)], units)
-    hint = unit_hint(checked, units)
+    hint = unit_hint(checked, units) if is_first else ""
     if hint:
-        median = batch.frame["Length"].iloc[len(batch.frame) // 2]
-        raise BadRows(f"Length is {median} in the middle of the table{hint}")
+        raise BadRows(hint)
     found = list(batch.problems)
     for row, column in np.argwhere(~is_good):
         number = int(checked.index[row])

@@ -17,7 +17,7 @@ from abalone.data.layout import FILE_COLUMNS, Layout, Lines
 from abalone.data.problems import Problem, Problems, check_batch, written
 from abalone.data.tables import Batch, batches, open_table
 from abalone.model.columns import DIVISORS, MOST_RINGS, YEARS_BEFORE_FIRST_RING
-from abalone.model.rows import BadRows, are_rings, parse_numbers, shown_value
+from abalone.model.rows import BadRows, are_rings, find_columns, parse_numbers, shown_value
 from abalone.settings import UserError
 
 SHIPPED_FILE = Path(__file__).parent / "abalone.data"
@@ -98,7 +98,9 @@ def read(source: str = "uci", units: str = "file", target: str = "auto") -> Data
         return Dataset(frame=frame, name="abalone", path=path, sha256=sha256)
     understood = f"{path.name}: {len(frame)} rows; {layout.understood(column)}"
     if _holds_age(column, target):
-        understood += f"; Rings computed from {column} in years"
+        understood += f"; Rings computed from {column if layout.has_names else 'the last column'} in years"
+    elif column == "Age":
+        understood += "; Age taken for Rings"
     if units != "file":
         understood += f"; millimetres and grams, divided by {DIVISORS[units]:g}"
     return Dataset(frame=frame, name=path.stem, path=path, sha256=sha256, understood=understood)
@@ -121,6 +123,7 @@ def _target_column(layout: Layout, target: str) -> str:
     if target == "age" and layout.has_names:
         found = [name for name in found if name == "Age"]
     if not found:
+        find_columns(layout.names, ("Age",) if target == "age" else ("Rings",))  # says if there are two
         expected = "Age" if target == "age" else "Rings (or Age)"
         raise BadRows(f"missing column {expected}; found {', '.join(layout.names)}")
     return found[0]
@@ -134,8 +137,8 @@ def _read_rows(layout: Layout, lines: Lines, units: str, column: str, target: st
     """The rows of a table; all problems together in one error."""
     problems = Problems()
     frames = []
-    for batch in batches(layout, lines, LINES_AT_ONCE):
-        checked, found = check_batch(batch, layout, units)
+    for place, batch in enumerate(batches(layout, lines, LINES_AT_ONCE)):
+        checked, found = check_batch(batch, layout, units, is_first=place == 0)
         checked["Rings"], bad_targets = _read_rings(batch, layout, column, target)
         problems.add([*found, *bad_targets])
         if not problems.count:
@@ -143,6 +146,16 @@ def _read_rows(layout: Layout, lines: Lines, units: str, column: str, target: st
     if problems.count:
         raise BadRows(problems.message())
     return pd.concat(frames, ignore_index=True)[list(FILE_COLUMNS)]
+
+
+def _is_whole(values: np.ndarray) -> np.ndarray:
+    """Whether each value is a whole number."""
+    return np.isfinite(values) & (np.floor(values) == values)
+
+
+def _is_half(values: np.ndarray) -> np.ndarray:
+    """Whether each value is a whole number and a half."""
+    return _is_whole(values - 0.5)
 
 
 def _read_rings(batch: Batch, layout: Layout, column: str, target: str) -> tuple[np.ndarray, list[Problem]]:
@@ -153,13 +166,14 @@ def _read_rings(batch: Batch, layout: Layout, column: str, target: str) -> tuple
     expected = EXPECTED_RINGS
     if _holds_age(column, target):
         rings = np.ceil(values - YEARS_BEFORE_FIRST_RING)  # 16 completed years are 16.5, of 15 rings
-        is_good = are_rings(rings) & (np.floor(2 * values) == 2 * values)
+        is_good = are_rings(rings) & (_is_half(values) | _is_whole(values))
         expected = EXPECTED_AGE
-        is_whole = np.isfinite(values) & (np.floor(values) == values)
-        if target == "auto" and is_whole.any():
-            number = batch.frame.index[np.argmax(is_whole)]
+        if target == "auto" and _is_whole(values).any():
+            number = batch.frame.index[np.argmax(_is_whole(values))]
             value = written(batch, layout, number, column)
             raise BadRows(f"line {number}: Age is {value}, which may be rings or completed years; {TWO_WAYS}")
+    elif (_is_half(values) & ~is_good).any():
+        expected += " (half numbers are ages: -P target=age)"
     found = []
     for number in batch.frame.index[~is_good]:
         value = shown_value(written(batch, layout, number, column))

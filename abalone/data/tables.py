@@ -74,7 +74,7 @@ def open_table(file: BinaryIO) -> Iterator[tuple[Layout, Lines]]:
         kinds = [kind for kind in (compression, encoding, layout.kind) if kind]
         yield replace(layout, kind=", ".join(kinds)), lines
     except UnicodeError as error:
-        raise BadRows(f"not text ({error}); expected a table of text in UTF-8 or UTF-16") from None
+        raise BadRows(f"not text in UTF-8 or UTF-16 ({error}); save it as UTF-8") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         raise BadRows(f"cannot be decompressed ({error}); expected a whole .gz, or a .zip without a password") from None
 
@@ -150,9 +150,8 @@ def _parse(lines: dict[int, str], layout: Layout) -> pd.DataFrame:
     if not lines:
         return pd.DataFrame(columns=names, index=index)
     text = "\n".join(lines.values())
-    if (
-        layout.decimal == ","
-    ):  # not pandas' own option, which leaves a column as it is if one of its fields is no number
+    # Not pandas' own option, which leaves a column as it is if one of its fields is no number.
+    if layout.decimal == ",":
         text = text.replace(",", ".")
     frame = pd.read_csv(
         io.StringIO(text),

@@ -49,6 +49,7 @@ LIMITS = {
 }
 MOST_RINGS = 1_000_000  # beyond any animal, yet its square is exact enough for a float32 loss
 KNOWN_LENGTHS = (0.075, 0.815)  # the shortest and the longest of the UCI file
+KNOWN_DENSITY = 24.0  # median of whole weight / (length * diameter * height) in the UCI file
 OUTPUTS = {"classification": ("label", "probability_old"), "regression": ("rings", "age_years")}
 # Only of a regressor that predicts the distribution of rings.
 MEDIAN_OUTPUT = "rings_median"

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from .columns import (
     ALIASES,
     DIVISORS,
+    KNOWN_DENSITY,
     KNOWN_LENGTHS,
     LIMITS,
     MEASUREMENTS,
@@ -33,6 +34,7 @@ from .columns import (
 SHOWN_PROBLEMS = 5
 SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 50
+PADDING = " \t\u00a0'\""  # around a value; the no-break space comes from spreadsheets and web pages
 MISSING = ("", "nan", "na", "n/a", "null", "none", "?")
 MEASUREMENT_INDEX = pd.Index(MEASUREMENTS)  # built once, which matters for single rows
 UPPER_LIMITS = np.array([LIMITS[name] for name in MEASUREMENTS])
@@ -70,7 +72,9 @@ def check(rows: Any) -> pd.DataFrame:
         raise BadRows("no rows; expected at least one")
     checked, is_good = examine(frame)
     if not is_good.all():
-        raise BadRows(_describe_problems(frame, np.argwhere(~is_good)) + unit_hint(checked))
+        hint = unit_hint(checked)
+        problems = _describe_problems(frame, np.argwhere(~is_good))
+        raise BadRows(f"{problems}; {hint}" if hint else problems)
     return checked
 
 
@@ -152,7 +156,8 @@ def require_columns(names: Sequence[Any]) -> dict[str, int]:
     missing = [name for name in RAW_COLUMNS if name not in found]
     if missing:
         shown = ", ".join(str(name) for name in names[:SHOWN_COLUMNS]) or "none"
-        raise BadRows(f"missing column {', '.join(missing)}; found {shown}")
+        noun = "column" if len(missing) == 1 else "columns"
+        raise BadRows(f"missing {noun} {', '.join(missing)}; found {shown}")
     return found
 
 
@@ -162,7 +167,7 @@ def are_rings(numbers: np.ndarray) -> np.ndarray:
 
 
 def unit_hint(checked: pd.DataFrame, units: str = "file") -> str:
-    """What to say about the unit of a table, if the lengths show that it is not the one expected.
+    """What to say about the units of a table, if its medians show that they are not those expected.
 
     Parameters
     ----------
@@ -174,19 +179,44 @@ def unit_hint(checked: pd.DataFrame, units: str = "file") -> str:
     Returns
     -------
     str
-        To be appended to the message of a refusal; "" if the lengths are plausible or implausible in both units.
+        "" if the measurements are plausible, or implausible in all units.
     """
-    lengths = checked["Length"].to_numpy() * DIVISORS[units]  # as they were given
+    length = _median(checked["Length"]) * DIVISORS[units]  # as it was given
     shortest, longest = KNOWN_LENGTHS
-    median = np.median(lengths[np.isfinite(lengths)]) if np.isfinite(lengths).any() else 0.0
-    if units == "file" and shortest <= median / DIVISORS["mm_g"] <= longest:
+    if units == "file" and shortest <= length / DIVISORS["mm_g"] <= longest:
         return (
-            "; these look like millimetres and grams: give -P units=mm_g, "
-            "or divide by 200 where the units of the UCI file (mm / 200, g / 200) are expected"
+            f"the median Length is {length:g}; these look like millimetres and grams: give -P units=mm_g, or divide by "
+            "200 for a model that is served"
         )
-    if units == "mm_g" and shortest <= median <= longest:
-        return "; these look like the units of the UCI file (mm / 200, g / 200): leave out -P units=mm_g"
+    if units == "mm_g" and shortest <= length <= longest:
+        return f"the median Length is {length:g}; these look like the units of the UCI file (mm / 200, g / 200): leave out -P units=mm_g"
+    if units == "file" and LIMITS["Length"] < length < shortest * DIVISORS["mm_g"]:
+        return f"the median Length is {length:g}; these look like centimetres: convert to millimetres and grams"
+    if shortest <= length / DIVISORS[units] <= longest:
+        return _weight_hint(checked, units)
     return ""
+
+
+def _weight_hint(checked: pd.DataFrame, units: str) -> str:
+    """What to say if the weights are in another unit than the lengths, which are as expected."""
+    volume = checked["Length"] * checked["Diameter"] * checked["Height"]
+    density = _median(checked["Whole weight"] / volume.where(volume > 0))
+    if density == 0:
+        return ""
+    factor = density / KNOWN_DENSITY
+    tolerance = DIVISORS["mm_g"] / 4
+    if tolerance < factor < DIVISORS["mm_g"] * 4:
+        return "the weights look like grams, the lengths do not look like millimetres: give both in the same units"
+    if units != "file" and tolerance < 1 / factor < DIVISORS["mm_g"] * 4:
+        return "the lengths look like millimetres, the weights do not look like grams: give both in the same units"
+    return ""
+
+
+def _median(values: pd.Series) -> float:
+    """Median of the finite values; 0 without any."""
+    numbers = values.to_numpy(dtype=np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    return float(np.median(finite)) if len(finite) else 0.0
 
 
 def parse_numbers(column: pd.Series) -> np.ndarray:
@@ -264,13 +294,14 @@ def _parse_sex(value: Any) -> str:
         value = value.decode("ascii", "replace")
     if not isinstance(value, str):
         return ""
-    return SEX_SPELLINGS.get(value.strip(" \t'\"").lower(), "")
+    return SEX_SPELLINGS.get(value.strip(PADDING).lower(), "")
 
 
 def _parse_number(value: Any) -> float:
     """Convert like ``float``, but to NaN for booleans, bytes, ``1_000``, digits of other scripts and other objects."""
     value = _unwrap(value)
     if isinstance(value, str):
+        value = value.strip(PADDING)
         if not value.isascii() or "_" in value:
             return np.nan
     elif isinstance(value, bool) or not isinstance(value, Real | Decimal):

@@ -71,11 +71,11 @@ def linked_rows(decision: Decision, shown: int | None = None) -> list[tuple[str,
     return rows
 
 
-def decision_text(decision: Decision, dry_run: bool = False) -> str:
+def decision_text(decision: Decision, withheld: str = "") -> str:
     """Return what a promotion decided for one task, and why, for a terminal."""
     table = markdown_table(DECISION_HEADER, decision_rows(decision)) if decision.candidates else "No runs of this task."
     rule = f"By `val/{SELECTION[decision.task]}`, lower is better; the gate is {MARGIN:.0%} better than the baseline:"
-    answer = _answer(decision, dry_run, text_only)
+    answer = _answer(decision, withheld, text_only)
     paragraphs = [f"### {decision.task}", answer, split_text(decision), rule, table]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
@@ -94,18 +94,18 @@ def other_splits_text(decision: Decision) -> str:
     return left_out_text(decision.split, decision.experiment, decision.task)
 
 
-def promotion_page(decisions: Sequence[Decision], dry_run: bool = False, shown: int | None = None) -> str:
+def promotion_page(decisions: Sequence[Decision], withheld: str = "", shown: int | None = None) -> str:
     """Return what a promotion decided, and why: the answers, the words that the tables use, then the tables.
 
     Parameters
     ----------
     decisions : sequence of Decision
-    dry_run : bool
-        Whether the registry was left as it was.
+    withheld : str
+        Why the registry was left as it was; "" if it was not.
     shown : int, optional
         Most candidates to list for each task. MLflow's descriptions hold 8,000 characters.
     """
-    parts = [_answer(decision, dry_run, link) for decision in decisions]
+    parts = [_answer(decision, withheld, link) for decision in decisions]
     parts += [split_text(decision) for decision in decisions if decision.split.split]
     parts.append(LEGEND.format(margin=MARGIN))
     parts += [_candidates_table(decision, shown) for decision in decisions]
@@ -122,7 +122,7 @@ def _candidates_table(decision: Decision, shown: int | None) -> str:
     return f"### {decision.task}: runs by {metric}, lower is better\n\n{table}"
 
 
-def _answer(decision: Decision, dry_run: bool, named: Naming) -> str:
+def _answer(decision: Decision, withheld: str, named: Naming) -> str:
     """Say which run is best, whether it was promoted and why, and which version is champion."""
     name = REGISTERED_MODELS[decision.task]
     model = named(name, registered_model_path(name))
@@ -131,8 +131,8 @@ def _answer(decision: Decision, dry_run: bool, named: Naming) -> str:
         return f"{model}: no candidate; the registry is unchanged."
     if not decision.promotes:
         done = "not promoted"
-    elif dry_run:
-        done = "would be promoted (dry run)"
+    elif withheld:
+        done = f"would be promoted ({withheld})"
     else:
         done = "promoted"
     return (

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from abalone.registry.answers import SAMPLED_ROWS
 from abalone.registry.scoring import Request, Scored, score_table
-from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, skipped_file
+from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, shown_target, skipped_file
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, as_text
 from abalone.tracking.addresses import Naming, link, run_path, text_only, version_path
 from abalone.tracking.markdown import markdown_table
@@ -123,7 +123,7 @@ def _headline(scored: Scored, target: str, named: Naming) -> str:
         model = REGISTERED_MODELS[task]
         version = uri.rpartition("/")[2]
         versions.append(f"the {MODEL_KINDS[task]} {named(f'version {version}', version_path(model, version))}")
-    return f"{scored.rows} rows scored: {target} (by {' and '.join(versions)})"
+    return f"{scored.rows} rows scored: {shown_target(target)} (by {' and '.join(versions)})"
 
 
 def _sentences(scored: Scored, target: str) -> list[str]:

@@ -127,14 +127,15 @@ def promote(
             for place, decision in enumerate(decisions):
                 if decision.promotes:
                     decisions[place] = register_champion(decision, run_id, page, client)
-        _log(run_id, decisions, dry_run)
-        text = "\n\n".join(decision_text(decision, dry_run) for decision in decisions)
+        withheld = _reason_to_withhold(dry_run, lacking)
+        _log(run_id, decisions, withheld)
+        text = "\n\n".join(decision_text(decision, withheld) for decision in decisions)
         if options.nested:
             say(f"{text}\n")
         else:
             say(f"{text}\n\n{how_to_browse(run_id)}")
         if lacking:
-            raise NoCandidate(_no_candidate(lacking, experiment_id))
+            raise NoCandidate(_no_candidate(decisions, experiment_id))
     return decisions
 
 
@@ -254,7 +255,16 @@ def _rival_scores(task: str, replaced: int, split: str) -> dict[int, float]:
     return scores
 
 
-def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> None:
+def _reason_to_withhold(dry_run: bool, lacking: Sequence[Decision]) -> str:
+    """Why the registry stays as it is, although a candidate is good enough; "" if it does not."""
+    if dry_run:
+        return "dry run"
+    if lacking:
+        return f"withheld, since {lacking[0].task} has no candidate"
+    return ""
+
+
+def _log(run_id: str, decisions: Sequence[Decision], withheld: str) -> None:
     """Write the decisions to the run."""
     tables = {}
     champions = {}
@@ -262,8 +272,8 @@ def _log(run_id: str, decisions: Sequence[Decision], dry_run: bool) -> None:
         tables[f"decision_{decision.task}.json"] = pd.DataFrame(decision_rows(decision), columns=DECISION_HEADER)
         if decision.version:
             champions[f"champion_{decision.task}"] = str(decision.version)
-    tags = log_files(run_id, texts={"decision.md": promotion_page(decisions, dry_run)}, figures={}, tables=tables)
-    tags[DESCRIPTION_TAG] = promotion_page(decisions, dry_run, SHOWN_CANDIDATES)
+    tags = log_files(run_id, texts={"decision.md": promotion_page(decisions, withheld)}, figures={}, tables=tables)
+    tags[DESCRIPTION_TAG] = promotion_page(decisions, withheld, SHOWN_CANDIDATES)
     log_tags(run_id, tags | champions)
 
 
@@ -276,8 +286,9 @@ def _find_experiment(name: str, tasks: Sequence[str]) -> str:
     return found.experiment_id
 
 
-def _no_candidate(lacking: Sequence[Decision], experiment_id: str) -> str:
+def _no_candidate(decisions: Sequence[Decision], experiment_id: str) -> str:
     """Say that an experiment has no candidate, and which splits and experiments have one."""
+    lacking = [decision for decision in decisions if not decision.challenger]
     tasks = [decision.task for decision in lacking]
     refused = sum(len(decision.candidates) for decision in lacking)
     where = f"experiment {lacking[0].experiment!r}"
@@ -287,7 +298,9 @@ def _no_candidate(lacking: Sequence[Decision], experiment_id: str) -> str:
         elsewhere = " ".join(other_splits)
     else:
         elsewhere = _elsewhere(tasks, experiment_id)
-    return f"no candidate for {' and '.join(tasks)} in {where} ({refused} runs refused); {elsewhere}"
+    withheld = [decision.task for decision in decisions if decision.promotes]
+    hint = f"; -P task={withheld[0]} promotes that alone" if withheld else ""
+    return f"no candidate for {' and '.join(tasks)} in {where} ({refused} runs refused); {elsewhere}{hint}"
 
 
 def _elsewhere(tasks: Sequence[str], searched_id: str | None = None) -> str:

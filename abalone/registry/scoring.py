@@ -25,7 +25,7 @@ from abalone.model.columns import OUTSIDE, PARAMS, TEXT_COLUMNS
 from abalone.model.rows import BadRows
 from abalone.registry.answers import Summary, answer, answer_names, check_params
 from abalone.registry.loading import LoadedModel, load_champion
-from abalone.registry.table_files import digest, keep_copy, open_input, open_output, skipped_file
+from abalone.registry.table_files import digest, keep_copy, open_input, open_output, shown_source, skipped_file
 from abalone.settings import REGISTERED_MODELS, UserError
 
 LINES_AT_ONCE = 1_000  # with 3,000, two champions of `rings` need more than 500 MB
@@ -129,7 +129,7 @@ def score_table(
         try:
             scored = _score(models, rows, written, request, lines_at_once)
         except BadRows as error:
-            raise UserError(f"{source}: {error.message}") from error
+            raise UserError(f"{shown_source(source)}: {error.message}") from error
         for name, file in written.items():
             file.flush()
             keep_copy(file, copies, name)
@@ -173,8 +173,8 @@ def _checked_batches(
     Otherwise the batches end with the first problem; the others are then counted, and reported at the end.
     """
     problems = Problems()
-    for batch in batches(layout, lines, size):
-        checked, found = check_batch(batch, layout, request.units)
+    for place, batch in enumerate(batches(layout, lines, size)):
+        checked, found = check_batch(batch, layout, request.units, is_first=place == 0)
         if not request.skip_bad:
             problems.add(found)
             if not problems.count:

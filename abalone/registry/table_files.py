@@ -18,6 +18,16 @@ STDIN = ("-", "/dev/stdin")
 LARGEST_COPY = 10_000_000  # bytes of a file that a run keeps; of a larger one it keeps digest and path
 
 
+def shown_source(source: str) -> str:
+    """How messages name an input."""
+    return "stdin" if source in STDIN else source
+
+
+def shown_target(target: str) -> str:
+    """How messages name an output."""
+    return "stdout" if target in STDOUT else target
+
+
 @contextmanager
 def open_input(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
     """Open a file to read as bytes; what cannot be read twice, such as a pipe, is copied to a temporary file first.

@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
 from abalone.tracking.addresses import full_address, run_path, runs_path
@@ -147,7 +148,14 @@ def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.Activ
 
 def _run_to_resume(run_id: str) -> Run:
     """The run that ``mlflow run`` has made for this process; MLflow itself would resume a finished run too."""
-    run = MlflowClient().get_run(run_id)
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UserError(
+            f"MLFLOW_RUN_ID is {run_id!r}, and there is no such run; `unset MLFLOW_RUN_ID` to make a new run"
+        ) from None
     if run.info.lifecycle_stage != "active" or run.info.status != "RUNNING":
         state = run.info.status if run.info.lifecycle_stage == "active" else "deleted"
         raise UserError(

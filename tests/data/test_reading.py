@@ -152,7 +152,7 @@ def test_a_source_that_is_not_a_readable_text_file_is_refused():
     assert "No such file" in refused("missing.csv")
     assert "-P data=PATH" in refused("missing.csv")
     assert "Is a directory" in refused("folder")
-    assert "not text ('utf-8' codec can't decode byte 0x89 in position 0" in refused("image.png")
+    assert "not text in UTF-8 or UTF-16 ('utf-8' codec can't decode byte 0x89 in position 0" in refused("image.png")
     for source in ("~nobody-has-this-name/rows.csv", "a", "nul\0.csv"):
         assert "not a path" in refused(source)
         assert "-P data=PATH" in refused(source)

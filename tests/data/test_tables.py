@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from table_forms import BARE, FORMS, REFUSED, TABLE, as_bytes, csv, in_mm_and_g
 
+from abalone.data import reading
 from abalone.data.reading import DataError, Dataset, read
 
 
@@ -87,6 +88,8 @@ def test_without_names_the_ninth_column_may_be_an_age():
         (HALVES.assign(Age=""), "auto", "line 2: Age is missing"),
         (HALVES, "rings", r"line 2: Age is '8\.5', expected an integer of at least 1"),
         (TABLE.assign(Rings=2.5), "auto", r"line 2: Rings is '2\.5', expected an integer of at least 1"),
+        (TABLE.assign(Rings=2.5), "auto", r"half numbers are ages: -P target=age"),
+        (TABLE.assign(rings=1).rename(columns={"Rings": "RINGS"}), "auto", r"column Rings appears more than once"),
         (TABLE, "age", "missing column Age; found Sex, Length"),
         (TABLE.drop(columns="Rings"), "auto", r"missing column Rings \(or Age\); found Sex, Length"),
     ],
@@ -118,3 +121,16 @@ def test_millimetres_and_grams_are_converted():
 def test_measurements_are_checked_in_the_units_of_the_file(content, units, reason):
     with pytest.raises(DataError, match=reason):
         read_content(content, units=units)
+
+
+def test_lengths_in_millimetres_beside_weights_in_the_files_unit_are_refused():
+    lengths = {name: TABLE[name] * 200 for name in ("Length", "Diameter", "Height")}
+    with pytest.raises(DataError, match="the weights do not look like grams"):
+        read_content(csv(TABLE.assign(**lengths)), units="mm_g")
+
+
+def test_a_typing_error_at_the_end_of_a_large_table_is_named_and_is_no_other_unit(monkeypatch):
+    monkeypatch.setattr(reading, "LINES_AT_ONCE", 8)
+    content = csv() + csv(TABLE.head(1).assign(Length=45.5), header=False)
+    with pytest.raises(DataError, match=r"line 26: Length is '45\.5', expected a number from 0 to 8\.15"):
+        read_content(content)

@@ -228,9 +228,9 @@ def test_a_named_index_names_the_rows():
 @pytest.mark.parametrize(
     "table, reason",
     [
-        (rows({}).drop(columns=["Sex", "Height"]), "missing column Sex, Height; found Length"),
-        (pd.DataFrame(), "missing column Sex, Length, .*; found none"),
-        (np.zeros((2, 8)), "missing column Sex"),
+        (rows({}).drop(columns=["Sex", "Height"]), "missing columns Sex, Height; found Length"),
+        (pd.DataFrame(), "missing columns Sex, Length, .*; found none"),
+        (np.zeros((2, 8)), "missing columns Sex"),
         (pd.concat([rows({}), rows({})[["Length"]]], axis=1), "column Length appears more than once"),
         ("text", "not a table"),
         (3, "not a table"),

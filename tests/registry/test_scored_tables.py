@@ -152,7 +152,7 @@ def test_batches_change_nothing(in_memory):
         ("0.0485,0.07,7", '0.0485,5"x,"', "line 2: unexpected end of data"),
         ("M,0.455,", "M,0.455,1,1,", "line 1: 11 columns and no header; expected 8 or 9: Sex, Length"),
         ("M,0.455,", "\n\nM,0.455,1,1,", "line 3: 11 columns and no header"),
-        ("M,0.455,", "Sexe,Length,0.455,", "missing column Sex, Diameter"),
+        ("M,0.455,", "Sexe,Length,0.455,", "missing columns Sex, Diameter"),
     ],
 )
 def test_a_bad_line_is_refused_and_nothing_is_written(in_memory, own_folder, old, new, reason):
