@@ -16,7 +16,8 @@ from helpers import ROOT
 from mlflow import MlflowClient
 from warm_processes import PROGRAMS, warm_environment
 
-COPIED = ("abalone", "benchmarks", "experiments", "tests", "MLproject", "Makefile", "conda.yaml", "pyproject.toml")
+INSTALLED = ("pyproject.toml", "requirements.lock")  # what the environment is made from
+COPIED = ("abalone", "benchmarks", "experiments", "tests", "MLproject", "Makefile", "conda.yaml", *INSTALLED)
 DOCUMENT = (ROOT / "docs" / "extend.md").read_text()
 RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S))
 
@@ -72,7 +73,8 @@ def test_a_recipe_can_be_followed(recipe: str, own_folder: Path, empty_database:
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, own_folder / name)
-    os.utime(own_folder / "pyproject.toml", (0, 0))  # older than the environment, so that make does not install again
+    for name in INSTALLED:
+        os.utime(own_folder / name, (0, 0))  # older than the environment, so that make does not install again
     (own_folder / ".venv").symlink_to(sys.prefix)
     shutil.copy(empty_database, own_folder / "mlflow.db")
     for language, code in re.findall(r"^```(\w+)\n(.*?)^```", RECIPES[recipe], re.M | re.S):
