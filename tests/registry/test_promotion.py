@@ -41,10 +41,12 @@ def test_the_signature_of_a_version_names_inputs_and_outputs(client):
     promote_one()
     signature = mlflow.models.get_model_info(f"models:/{CLASSIFIER}@champion").signature
     assert signature.inputs.input_names() == list(RAW_COLUMNS)
-    assert signature.outputs.input_names() == ["label", "probability_old"]
+    assert signature.outputs.input_names() == ["label", "probability_old", "outside_training_range"]
     version = version_with("champion")
     assert version.tags["signature"].startswith("Sex string, Length double, Diameter double, ")
-    assert version.tags["signature"].endswith(", Shell weight double → label string, probability_old double")
+    assert version.tags["signature"].endswith(
+        ", Shell weight double → label string, probability_old double, outside_training_range string"
+    )
     assert f"Signature: {version.tags['signature']}." in version.description
 
 
