@@ -190,8 +190,8 @@ def unit_hint(checked: pd.DataFrame, units: str = "file") -> str:
         )
     if units == "mm_g" and shortest <= length <= longest:
         return (
-            f"the median Length is {length:g}; these look like the units of the UCI file (mm / 200, g / 200): leave out "
-            "-P units=mm_g"
+            f"the median Length is {length:g}; these look like the units of the UCI file (mm / 200, g / 200): "
+            "leave out -P units=mm_g"
         )
     if units == "file" and LIMITS["Length"] < length < shortest * DIVISORS["mm_g"]:
         return f"the median Length is {length:g}; these look like centimetres: convert to millimetres and grams"

@@ -93,7 +93,7 @@ def test_invalid_data_give_one_message_that_names_line_column_and_value(store):
     message = err[err.index("Error:") :]
     assert status == 1
     assert "Traceback" not in err
-    for part in ("mine.data", "line 42", "Diameter", "'wide'", "a number of at least 0"):
+    for part in ("mine.data", "line 42", "Diameter", "'wide'", "a number from 0 to 6.5"):
         assert part in message
     [run] = runs(store)
     assert run.info.status == "FAILED"
