@@ -42,7 +42,7 @@ from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
 
 EVALUATION_TAG = "evaluation"  # of a version: the newest verdict
 LINE_START = "[Evaluated on "
-SHOWN_LINES = 5  # on the page of a version, which holds 5,000 characters in PostgreSQL
+SHOWN_LINES = 3  # on the page of a version, which holds 5,000 characters in PostgreSQL
 
 
 def evaluate(
@@ -108,6 +108,8 @@ def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
         "scores": evaluation.scores,
         "intervals": evaluation.intervals,
         "promised": evaluation.promised,
+        "promised_rows": evaluation.promised_rows,
+        "differences": evaluation.differences,
         "baseline": evaluation.baseline,
         "shifts": evaluation.shifts,
     }
