@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from abalone.data.reading import Dataset
 from abalone.evaluation.population import expected_index
 from abalone.metrics import METRICS
+from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.answer_scores import FEWEST_ROWS
 from abalone.registry.champion_evaluation import HOLDS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
@@ -16,7 +17,7 @@ from abalone.tracking.markdown import format_score, markdown_table
 
 LABELS = {
     "ece": "calibration error",
-    "bias": "mean error, or bias (rings)",
+    "bias": "mean error, or bias (rings), of the mean",
     "coverage80": "animals in their interval (of 80 %)",
 }
 OTHER_SCORES = ("accuracy", "mae")  # that a verdict names beside the metric that selected the champion
@@ -185,6 +186,8 @@ def _score_table(evaluation: Evaluation) -> str:
     rows = []
     for name, value in evaluation.scores.items():
         label = METRICS[name].label_with_unit if name in METRICS else LABELS[name]
+        if name == "mae" and MEDIAN_OUTPUT in evaluation.table:
+            label += ", of the median"
         interval = "–"
         if name in evaluation.intervals:
             low, high = evaluation.intervals[name]

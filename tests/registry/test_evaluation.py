@@ -114,6 +114,12 @@ def test_the_run_says_the_verdict_first_and_holds_figures_rows_and_intervals(cha
     assert page.split("\n\n")[0].count(f"**{HOLDS}** on 2089 animals of aged.csv: ") == 2
     assert "But " not in page and "Besides" not in page
     assert len(page) < 8000
+    for label in (
+        "| MAE (rings), of the median",
+        "bias (rings), of the mean",
+        "mean absolute error, of the median, rings",
+    ):
+        assert label in page
     metrics = run.data.metrics
     assert metrics["evaluation/rmse_low"] < metrics["evaluation/rmse"] < metrics["evaluation/rmse_high"]
     assert metrics["baseline/evaluation_rmse"] > metrics["evaluation/rmse"]
