@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from abalone.data.reading import Dataset
 from abalone.evaluation.population import expected_index
@@ -11,7 +11,7 @@ from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.answer_scores import FEWEST_ROWS
 from abalone.registry.champion_evaluation import HOLDS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
-from abalone.settings import REGISTERED_MODELS, SELECTION
+from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
 from abalone.tracking.markdown import format_score, markdown_table
 
@@ -34,15 +34,24 @@ LEGEND = (
 )
 
 
-def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
-    """Return the description of an evaluation's run, in Markdown: the verdicts, then the numbers behind them."""
+def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset, figures: Mapping[str, str]) -> str:
+    """Return the description of an evaluation's run, in Markdown: the verdicts, then the numbers behind them.
+
+    Parameters
+    ----------
+    evaluations : sequence of Evaluation
+    dataset : Dataset
+        The file.
+    figures : mapping of name to path
+        Paths of the figures in the UI; a name begins with the kind of the champion: ``classifier/roc.png``.
+    """
     file = dataset.path.name
     parts = [" ".join(verdict_text(evaluation, file, link) for evaluation in evaluations), LEGEND]
     if dataset.understood:
         as_code = dataset.understood.replace("`", "'")
         parts.append(f"Data: `{as_code}`")
     for place, evaluation in enumerate(evaluations):
-        parts += _champion_part(evaluation)
+        parts += _champion_part(evaluation, figures)
         if evaluation.shifts not in [earlier.shifts for earlier in evaluations[:place]]:
             parts.append(_shift_part(evaluation))
     return "\n\n".join(part for part in parts if part)
@@ -114,8 +123,8 @@ def _bias_and_coverage(evaluation: Evaluation) -> list[str]:
         way = "many" if bias > 0 else "few"
         found.append(f"it predicts {abs(bias):.2f} rings too {way} (promised {evaluation.promised['bias']:+.2f})")
     if _is_further("coverage80", WANTED_COVERAGE, evaluation):
-        held = f"{evaluation.scores['coverage80']:.0%}"
-        found.append(f"its interval holds {held} of the animals instead of {WANTED_COVERAGE:.0%}")
+        held = 100 * evaluation.scores["coverage80"]
+        found.append(f"its interval holds {held:.0f} % of the animals instead of {100 * WANTED_COVERAGE:.0f} %")
     return found
 
 
@@ -169,16 +178,22 @@ def version_line(evaluation: Evaluation, file: str, day: str, run: str) -> str:
     return f"{link(f'Evaluated on {day}', run)}: {found} {caveat}".strip()
 
 
-def _champion_part(evaluation: Evaluation) -> list[str]:
+def _champion_part(evaluation: Evaluation, figures: Mapping[str, str]) -> list[str]:
     name = REGISTERED_MODELS[evaluation.task]
     title = f"### {name}, version {evaluation.version}"
     if not evaluation.rows:
         return [title, "It was fitted on every row of the file, so none is left to score."]
+    links = []
+    for name, path in figures.items():
+        kind, _, file = name.partition("/")
+        if kind == MODEL_KINDS[evaluation.task]:
+            links.append(link(file.removesuffix(".png").replace("_", " "), path))
     return [
         title,
         _score_table(evaluation),
         age_table(evaluation.age_groups, "animals of the file"),
         evaluation.outside.sentence(),
+        f"Figures: {', '.join(links)}.",
     ]
 
 

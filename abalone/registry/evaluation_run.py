@@ -129,7 +129,7 @@ def _log(run_id: str, evaluations: Sequence[Evaluation], dataset: Dataset) -> No
         metrics |= _metrics(evaluation)
         tags[f"champion_{evaluation.task}"] = str(evaluation.version)
         tags[f"verdict_{evaluation.task}"] = evaluation.verdict
-    page = evaluation_page(evaluations, dataset)
+    page = evaluation_page(evaluations, dataset, {name: find_run_path(run_id, f"artifacts/{name}") for name in figures})
     tags |= log_files(run_id, texts={"evaluation.md": page}, figures=figures, tables=tables)
     tags[DESCRIPTION_TAG] = page
     log_batch(run_id, final=[Scores(metrics)], tags=tags)

@@ -132,6 +132,8 @@ def test_the_run_says_the_verdict_first_and_holds_figures_rows_and_intervals(cha
         *(f"classifier/{name}.png" for name in ("confusion", "population", "reliability", "roc")),
         *(f"regressor/{name}.png" for name in ("population", "predicted_actual", "residuals")),
     }
+    for file in files:
+        assert f"/runs/{run.info.run_id}/artifacts/{file}?" in page
     table = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/predictions/regressor.json")
     assert len(table["data"]) == 2089 and "rings_low" in table["columns"]
     [dataset] = run.inputs.dataset_inputs
@@ -157,7 +159,7 @@ def test_other_animals_are_worse_and_the_page_says_how_they_differ(champions):
     line = MlflowClient().get_model_version("abalone-regressor", "1").description
     for text in (page, line):
         assert f"it predicts {-found.scores['bias']:.2f} rings too few (promised " in text
-        assert "% of the animals instead of 80%" in text
+        assert " % of the animals instead of 80 %" in text
         assert "these animals are another population (PSI above 0.25 in " in text
 
 
