@@ -30,6 +30,8 @@ class AgeGroup:
         Of a regressor: mean of predicted minus true rings.
     mae : float or None
         Of a regressor: mean absolute error in rings.
+    is_of_median : bool
+        Whether ``mae`` is the error of the median; ``bias`` is always that of the mean.
     """
 
     name: str
@@ -38,6 +40,7 @@ class AgeGroup:
     right: float | None = None
     bias: float | None = None
     mae: float | None = None
+    is_of_median: bool = False
 
 
 def group_by_age(
@@ -71,7 +74,9 @@ def group_by_age(
     groups = []
     for (name, described), chosen in members.items():
         errors = _errors(task, rings[chosen], predicted[chosen], nearest[chosen]) if chosen.any() else {}
-        groups.append(AgeGroup(name=name, rings=described, rows=int(chosen.sum()), **errors))
+        groups.append(
+            AgeGroup(name=name, rings=described, rows=int(chosen.sum()), **errors, is_of_median=median is not None)
+        )
     return groups
 
 

@@ -21,15 +21,15 @@ WEIGHTS_AT_ONCE = 4_000_000  # bounds the memory
 Weights = np.ndarray  # [s, n], each row sums to n
 
 
-def bootstrap_intervals(
+def bootstrap_scores(
     task: str,
     rings: np.ndarray,
     predicted: np.ndarray,
     row_scores: Mapping[str, np.ndarray],
     samples: int = SAMPLES,
     seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the scores of predictions.
+) -> dict[str, np.ndarray]:
+    """Scores of predictions on bootstrap samples of the rows.
 
     Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
 
@@ -50,9 +50,9 @@ def bootstrap_intervals(
 
     Returns
     -------
-    dict of name to (low, high)
-        Of the scores that ``scores`` returns, and of ``row_scores``. Samples in which a score is not defined, such as
-        the AUC of one class, are left out; a score that is defined in none has no interval.
+    dict of name to ndarray [samples]
+        Of the scores that ``scores`` returns, and of ``row_scores``; NaN where a score is not defined, such as the AUC
+        of one class.
     """
     generator = np.random.default_rng(seed)
     at_once = max(1, WEIGHTS_AT_ONCE // len(rings))
@@ -62,10 +62,25 @@ def bootstrap_intervals(
         part = weighted_scores(task, rings, predicted, weights)
         part |= {name: weights @ values / len(rings) for name, values in row_scores.items()}
         parts.append(part)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def percentile_intervals(sampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of scores, or of differences of scores.
+
+    Parameters
+    ----------
+    sampled : mapping of name to ndarray [samples]
+        As ``bootstrap_scores`` returns them.
+
+    Returns
+    -------
+    dict of name to (low, high)
+        NaN are left out; a score that is defined in no sample has no interval.
+    """
     intervals = {}
-    for name in parts[0]:
-        sampled = np.concatenate([part[name] for part in parts])
-        defined = sampled[np.isfinite(sampled)]
+    for name, values in sampled.items():
+        defined = values[np.isfinite(values)]
         if len(defined):
             low, high = np.percentile(defined, PERCENTILES)
             intervals[name] = (float(low), float(high))

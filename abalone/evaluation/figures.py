@@ -244,7 +244,7 @@ def residuals(rings: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
     scatter.set(xlabel="predicted rings", ylabel="predicted - counted (rings)")
     histogram.hist(errors, bins=40, color=BLUE)
     histogram.axvline(0, color=RED, linestyle="--")
-    histogram.set(xlabel="predicted - counted (rings)", ylabel="test rows")
+    histogram.set(xlabel="predicted - counted (rings)", ylabel="rows")
     return figure
 
 

@@ -1,9 +1,9 @@
 """Score a champion on labelled rows that it was not fitted on, and judge whether it is still as good as promised.
 
-What was promised is the champion's score on the test rows of its own run. What the new rows say is a score with a 95 %
-bootstrap interval. The champion is worse if the whole interval is worse than the promise. It holds if the interval
-reaches the promise and all of it is better than the baseline. In every other case there are too few rows to say: an
-interval that reaches from the promise to the baseline cannot tell a good model from none.
+What was promised is the champion's score on the test rows of its own run, which has noise of its own. So the difference
+of the two scores has a 95 % interval from bootstrap samples of both sets of rows. The champion is worse if that whole
+interval is worse than none. It holds if the interval reaches no difference, or better, and the whole interval of its
+score on the new rows is better than the baseline. In every other case there are too few rows to say.
 """
 
 from __future__ import annotations
@@ -15,28 +15,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from abalone.data.labels import is_old
 from abalone.data.reading import Dataset
 from abalone.evaluation.age_groups import AgeGroup, group_by_age
-from abalone.evaluation.bootstrap import bootstrap_intervals
-from abalone.evaluation.calibration import calibration_error
-from abalone.evaluation.distribution_scores import distribution_scores, ring_frequencies, row_distribution_scores
+from abalone.evaluation.bootstrap import percentile_intervals
+from abalone.evaluation.distribution_scores import distribution_scores, ring_frequencies
 from abalone.evaluation.population import ColumnShift, compare_populations, spread_quantiles
-from abalone.evaluation.scores import baseline, scores
-from abalone.model.columns import DISTRIBUTION_OUTPUTS, MEASUREMENTS, MEDIAN_OUTPUT, OUTSIDE
+from abalone.evaluation.scores import baseline
+from abalone.model.columns import DISTRIBUTION_OUTPUTS, MEASUREMENTS, OUTSIDE
 from abalone.model.rows import BadRows
+from abalone.registry.answer_scores import defined, measure, median_of, resample
 from abalone.registry.loading import LoadedModel, UnusableModel, load_champion
 from abalone.registry.outside import OutsideCount
+from abalone.registry.promise import read_promise
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import ANSWER_COLUMNS, SELECTION, UserError
 
 HOLDS = "as good as promised"
 WORSE = "worse beyond the noise"
 TOO_FEW = "too few rows to say"
-FEWEST_ROWS = 30  # percentile intervals from fewer rows are too short
 Columns = Mapping[str, np.ndarray]
 
 
@@ -63,7 +60,12 @@ class Evaluation:
     intervals : mapping of metric to (low, high)
         95 % bootstrap intervals.
     promised : mapping of metric to float
-        Scores of the champion on the test rows of its run.
+        Scores of the champion on the test rows of its run; of those in ``scores``.
+    promised_rows : int
+        Number of these test rows; 0 if their predictions are lost.
+    differences : mapping of metric to (low, high)
+        95 % bootstrap intervals of the score on these rows minus the promised one; empty if either is of fewer than
+        ``FEWEST_ROWS`` rows.
     baseline : mapping of metric to float
         Scores, on the same rows, of the constant answer that the champion's training rows give.
     age_groups : sequence of AgeGroup
@@ -87,6 +89,8 @@ class Evaluation:
     scores: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
     promised: Mapping[str, float]
+    promised_rows: int
+    differences: Mapping[str, tuple[float, float]]
     baseline: Mapping[str, float]
     age_groups: Sequence[AgeGroup]
     shifts: Sequence[ColumnShift]
@@ -122,25 +126,29 @@ def evaluate_champion(task: str, dataset: Dataset) -> Evaluation:
     rings = rows["Rings"].to_numpy()
     training_rings = learned.rings.numpy()
     training = _training_columns(learned)
-    measured = _scores(task, rings, answers)
-    intervals = _intervals(task, rings, answers)
+    measured = measure(task, rings, answers)
+    sampled = resample(task, rings, answers)
+    intervals = percentile_intervals(sampled)
     constant = _baseline(task, training_rings, rings, has_distribution=DISTRIBUTION_OUTPUTS[0] in answers)
-    promised = promised_scores(task, version)
+    promise = read_promise(task, version)
+    differences = percentile_intervals(promise.differences(sampled))
     outside = OutsideCount()
     outside.add(answers[OUTSIDE])
     return Evaluation(
         task=task,
         version=int(version.version),
         run_id=version.run_id or "",
-        verdict=judge(SELECTION[task], len(rows), intervals, promised, constant),
+        verdict=judge(SELECTION[task], intervals, differences, constant),
         rows=len(rows),
         left_out=int(is_known.sum()),
         training_rows=len(training_rings),
         scores=measured,
         intervals=intervals,
-        promised=promised,
+        promised={name: value for name, value in promise.scores.items() if name in measured},
+        promised_rows=promise.rows,
+        differences=differences,
         baseline=constant,
-        age_groups=group_by_age(task, rings, answers[ANSWER_COLUMNS[task]].to_numpy(), _median(answers)),
+        age_groups=group_by_age(task, rings, answers[ANSWER_COLUMNS[task]].to_numpy(), median_of(answers)),
         shifts=compare_populations(training, rows) if len(rows) else [],
         outside=outside,
         table=rows.join(answers),
@@ -150,9 +158,8 @@ def evaluate_champion(task: str, dataset: Dataset) -> Evaluation:
 
 def judge(
     metric: str,
-    rows: int,
     intervals: Mapping[str, tuple[float, float]],
-    promised: Mapping[str, float],
+    differences: Mapping[str, tuple[float, float]],
     baseline: Mapping[str, float],
 ) -> str:
     """Say whether a champion holds, by a metric of which lower is better.
@@ -161,9 +168,7 @@ def judge(
     ----------
     metric : str
         Metric that selected the champion.
-    rows : int
-        Number of rows that were scored.
-    intervals, promised, baseline
+    intervals, differences, baseline
         As in ``Evaluation``.
 
     Returns
@@ -171,12 +176,11 @@ def judge(
     str
         ``HOLDS``, ``WORSE`` or ``TOO_FEW``.
     """
-    if rows < FEWEST_ROWS or metric not in promised:
+    if metric not in differences:
         return TOO_FEW
-    low, high = intervals[metric]
-    if low > promised[metric]:
+    if differences[metric][0] > 0:
         return WORSE
-    if high >= baseline[metric]:
+    if intervals[metric][1] >= baseline[metric]:
         return TOO_FEW
     return HOLDS
 
@@ -200,52 +204,6 @@ def _answers(model: LoadedModel, rows: pd.DataFrame, dataset: Dataset) -> pd.Dat
         raise UserError(f"{dataset.path}: {error.message}") from error
 
 
-def _scores(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, float]:
-    """All scores that are defined on the rows."""
-    if not len(rings):
-        return {}
-    measured = _quiet_scores(task, rings, answers[ANSWER_COLUMNS[task]].to_numpy())
-    for name, values in _row_scores(task, rings, answers).items():
-        measured[name] = float(values.mean())
-    if task == "classification":  # without an interval: the resamples of a calibrated model are less calibrated
-        measured["ece"] = calibration_error(is_old(rings), answers["probability_old"].to_numpy())
-    return _defined(measured)
-
-
-def _median(answers: pd.DataFrame) -> np.ndarray | None:
-    """Median of the rings, if the champion answers with it."""
-    return answers[MEDIAN_OUTPUT].to_numpy() if MEDIAN_OUTPUT in answers else None
-
-
-def _intervals(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    if len(rings) < FEWEST_ROWS:
-        return {}
-    predicted = answers[ANSWER_COLUMNS[task]].to_numpy()
-    return bootstrap_intervals(task, rings, predicted, _row_scores(task, rings, answers))
-
-
-def _row_scores(task: str, rings: np.ndarray, answers: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Scores that are means over the rows: the bias, and those of median, interval and distribution if answered."""
-    values = {}
-    if task == "regression":
-        values["bias"] = answers["rings"].to_numpy() - rings
-    if MEDIAN_OUTPUT in answers:  # as in the champion's own run, whose scores are what was promised
-        values["mae"] = (answers[MEDIAN_OUTPUT] - rings).abs().to_numpy()
-    if "rings_low" in answers:
-        held = (answers["rings_low"] <= rings) & (rings <= answers["rings_high"])
-        values["coverage80"] = held.to_numpy(dtype=np.float64)
-    if DISTRIBUTION_OUTPUTS[0] in answers:
-        values |= row_distribution_scores(answers[list(DISTRIBUTION_OUTPUTS)].to_numpy(), rings)
-    return values
-
-
-def _quiet_scores(task: str, rings: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Scores, NaN where they are not defined, without scikit-learn's warning about it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return scores(task, rings, predicted)
-
-
 def _baseline(task: str, training_rings: np.ndarray, rings: np.ndarray, has_distribution: bool) -> dict[str, float]:
     if not len(rings):
         return {}
@@ -255,24 +213,7 @@ def _baseline(task: str, training_rings: np.ndarray, rings: np.ndarray, has_dist
     if has_distribution:
         frequencies = ring_frequencies(training_rings)
         constant |= distribution_scores(np.broadcast_to(frequencies, (len(rings), len(frequencies))), rings)
-    return _defined(constant)
-
-
-def _defined(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if np.isfinite(value)}
-
-
-def promised_scores(task: str, version: Any) -> dict[str, float]:
-    """Test scores of the champion's run; of a run that was deleted, the one that the version keeps."""
-    try:
-        metrics = MlflowClient().get_run(version.run_id).data.metrics
-    except MlflowException:
-        metrics = {}
-    promised = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
-    kept = f"test/{SELECTION[task]}"
-    if SELECTION[task] not in promised and kept in version.tags:
-        promised[SELECTION[task]] = float(version.tags[kept])
-    return promised
+    return defined(constant)
 
 
 def _training_columns(learned: Any) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from abalone.registry.champion import Champion, Incomparable, champion_predictio
 from abalone.registry.loading import UnusableModel
 from abalone.registry.splits import SplitChoice, choose_split
 from abalone.registry.versions import versions
-from abalone.settings import PREDICTION_COLUMNS, SELECTION, as_text
+from abalone.settings import PREDICTION_COLUMNS, SELECTION
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _judge(
     except UnusableModel as error:
         return True, f"version {champion.version}, the champion, {error.problem}"
     except Incomparable as error:
-        return force, f"it cannot be compared with the champion: {error}; force={as_text(force)} decides"
+        remedy = "promoted by -P force=true" if force else "give -P force=true to promote it all the same"
+        return force, f"it cannot be compared with the champion: {error}; {remedy}"
     shown = f"{SELECTION[task]} {difference:+.5f} against the champion (95 % interval {low:+.5f} to {high:+.5f})"
     noise = ", within the noise" if low <= 0 <= high else ""
     if difference >= 0:

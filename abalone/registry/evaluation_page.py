@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from abalone.data.reading import Dataset
 from abalone.evaluation.population import expected_index
 from abalone.metrics import METRICS
-from abalone.registry.champion_evaluation import FEWEST_ROWS, TOO_FEW, Evaluation
+from abalone.model.columns import MEDIAN_OUTPUT
+from abalone.registry.answer_scores import FEWEST_ROWS
+from abalone.registry.champion_evaluation import HOLDS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
-from abalone.settings import REGISTERED_MODELS, SELECTION
+from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
 from abalone.tracking.markdown import format_score, markdown_table
 
 LABELS = {
     "ece": "calibration error",
-    "bias": "mean error, or bias (rings)",
+    "bias": "mean error, or bias (rings), of the mean",
     "coverage80": "animals in their interval (of 80 %)",
 }
+OTHER_SCORES = ("accuracy", "mae")  # that a verdict names beside the metric that selected the champion
+WANTED_COVERAGE = 0.8
+ANOTHER_POPULATION = 0.25  # stability index, by custom
 SCORE_HEADER = ("score", "this file", "95 % interval", "promised", "baseline")
 SHIFT_HEADER = ("column", "KS", "p", "PSI")
 LEGEND = (
     "*Promised* are the scores on the test rows of the champion's own run. The *baseline* gives every animal the same "
-    "answer, from the rows that the champion was fitted on. A champion is worse if the whole interval is worse than "
-    "the promise. It holds if the interval reaches the promise and is better than the baseline. Otherwise, and with "
-    f"fewer than {FEWEST_ROWS} rows, there are too few rows to say. Nothing was trained."
+    "answer, from the rows that the champion was fitted on. Both sets of rows are drawn again 1,000 times (bootstrap). "
+    "A champion is worse if the 95 % interval of the difference to the promise is all on the worse side. It holds if "
+    "not, and if the whole interval of this file is better than the baseline. Otherwise, and with fewer than "
+    f"{FEWEST_ROWS} rows on either side, there are too few rows to say. Nothing was trained."
 )
 
 
-def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
-    """Return the description of an evaluation's run, in Markdown: the verdicts, then the numbers behind them."""
+def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset, figures: Mapping[str, str]) -> str:
+    """Return the description of an evaluation's run, in Markdown: the verdicts, then the numbers behind them.
+
+    Parameters
+    ----------
+    evaluations : sequence of Evaluation
+    dataset : Dataset
+        The file.
+    figures : mapping of name to path
+        Paths of the figures in the UI; a name begins with the kind of the champion: ``classifier/roc.png``.
+    """
     file = dataset.path.name
-    parts = [" ".join(verdict_sentence(evaluation, file, link) for evaluation in evaluations), LEGEND]
+    parts = [" ".join(verdict_text(evaluation, file, link) for evaluation in evaluations), LEGEND]
     if dataset.understood:
         as_code = dataset.understood.replace("`", "'")
         parts.append(f"Data: `{as_code}`")
     for place, evaluation in enumerate(evaluations):
-        parts += _champion_part(evaluation)
+        parts += _champion_part(evaluation, figures)
         if evaluation.shifts not in [earlier.shifts for earlier in evaluations[:place]]:
             parts.append(_shift_part(evaluation))
     return "\n\n".join(part for part in parts if part)
@@ -46,13 +61,14 @@ def evaluation_text(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
     """Return what a terminal shows: the verdict on each champion and its scores."""
     parts = [dataset.understood]
     for evaluation in evaluations:
-        sentence = verdict_sentence(evaluation, dataset.path.name, text_only)
-        parts += [f"### {evaluation.task}", f"{sentence} {evaluation.outside.sentence()}", _score_table(evaluation)]
+        parts += [f"### {evaluation.task}", verdict_text(evaluation, dataset.path.name, text_only)]
+        if evaluation.rows:
+            parts += [evaluation.outside.sentence(), _score_table(evaluation)]
     return "\n\n".join(part for part in parts if part)
 
 
-def verdict_sentence(evaluation: Evaluation, file: str, named: Naming) -> str:
-    """Say in one sentence whether a champion is still as good as promised.
+def verdict_text(evaluation: Evaluation, file: str, named: Naming) -> str:
+    """Say whether a champion is still as good as promised, and what the verdict does not say.
 
     Parameters
     ----------
@@ -69,7 +85,57 @@ def verdict_sentence(evaluation: Evaluation, file: str, named: Naming) -> str:
         animals += f" (without {evaluation.left_out} that it was fitted on)"
     if evaluation.verdict == TOO_FEW:
         return f"There are **{TOO_FEW}** whether {name} {version} still holds: {animals}; {_why_too_few(evaluation)}."
-    return f"{name} {version} is **{evaluation.verdict}** on {animals}: {score_text(evaluation)}."
+    sentence = f"{name} {version} is **{evaluation.verdict}** on {animals}: {score_text(evaluation)}."
+    return f"{sentence} {caveat_sentence(evaluation)}".strip()
+
+
+def caveat_sentence(evaluation: Evaluation) -> str:
+    """Say what else is worse than promised, beyond the noise, and whether the animals differ; empty if nothing does."""
+    found = [*_worse_scores(evaluation), *_bias_and_coverage(evaluation)]
+    chance = expected_index(evaluation.training_rows, evaluation.rows)
+    shifted = [shift.name for shift in evaluation.shifts if shift.psi - chance > ANOTHER_POPULATION]
+    if shifted:
+        columns = ", ".join(shifted)
+        found.append(f"these animals are another population (PSI above {ANOTHER_POPULATION} in {columns})")
+    if not found:
+        return ""
+    start = "But" if evaluation.verdict == HOLDS else "Besides,"
+    return f"{start} {'; '.join(found)}."
+
+
+def _worse_scores(evaluation: Evaluation) -> list[str]:
+    found = []
+    for name in OTHER_SCORES:
+        if name not in evaluation.differences:
+            continue
+        low, high = evaluation.differences[name]
+        is_worse = high < 0 if METRICS[name].greater_is_better else low > 0
+        if is_worse:
+            label = METRICS[name].label_with_unit
+            found.append(f"its {label} is {evaluation.scores[name]:.3f} instead of {evaluation.promised[name]:.3f}")
+    return found
+
+
+def _bias_and_coverage(evaluation: Evaluation) -> list[str]:
+    found = []
+    if _is_further("bias", 0, evaluation):
+        bias = evaluation.scores["bias"]
+        way = "many" if bias > 0 else "few"
+        found.append(f"it predicts {abs(bias):.2f} rings too {way} (promised {evaluation.promised['bias']:+.2f})")
+    if _is_further("coverage80", WANTED_COVERAGE, evaluation):
+        held = 100 * evaluation.scores["coverage80"]
+        found.append(f"its interval holds {held:.0f} % of the animals instead of {100 * WANTED_COVERAGE:.0f} %")
+    return found
+
+
+def _is_further(name: str, wanted: float, evaluation: Evaluation) -> bool:
+    """Whether a score is further from what is wanted than was promised, beyond the noise."""
+    if name not in evaluation.differences:
+        return False
+    low, high = evaluation.differences[name]
+    is_beyond_noise = low > 0 or high < 0
+    further = abs(evaluation.scores[name] - wanted) > abs(evaluation.promised[name] - wanted)
+    return is_beyond_noise and further
 
 
 def score_text(evaluation: Evaluation) -> str:
@@ -78,17 +144,21 @@ def score_text(evaluation: Evaluation) -> str:
     low, high = evaluation.intervals[metric]
     return (
         f"{METRICS[metric].label_with_unit} {evaluation.scores[metric]:.3f} (95 % interval {low:.3f} to {high:.3f}), "
-        f"promised {evaluation.promised[metric]:.3f}"
+        f"promised {evaluation.promised[metric]:.3f} on {evaluation.promised_rows} test rows"
     )
 
 
 def _why_too_few(evaluation: Evaluation) -> str:
     metric = SELECTION[evaluation.task]
+    if not evaluation.rows:
+        return f"all {evaluation.left_out} rows of the file were used to fit it"
     if evaluation.rows < FEWEST_ROWS:
         return f"at least {FEWEST_ROWS} are needed"
-    if metric not in evaluation.promised:
-        return "its score on its own test rows is not known, because its run is gone"
-    return f"{score_text(evaluation)}, and the interval reaches the baseline's {evaluation.baseline[metric]:.3f}"
+    if not evaluation.promised_rows:
+        return "its predictions of its own test rows are lost, so the noise of what it promised is not known"
+    if evaluation.promised_rows < FEWEST_ROWS:
+        return f"it promised a score on {evaluation.promised_rows} test rows, and at least {FEWEST_ROWS} are needed"
+    return f"{score_text(evaluation)}; the interval reaches the baseline's {evaluation.baseline[metric]:.3f}"
 
 
 def version_line(evaluation: Evaluation, file: str, day: str, run: str) -> str:
@@ -104,19 +174,26 @@ def version_line(evaluation: Evaluation, file: str, day: str, run: str) -> str:
     """
     reason = _why_too_few(evaluation) if evaluation.verdict == TOO_FEW else score_text(evaluation)
     found = f"**{evaluation.verdict}** on {evaluation.rows} animals of {file}: {reason}."
-    return f"{link(f'Evaluated on {day}', run)}: {found}"
+    caveat = "" if evaluation.verdict == TOO_FEW else caveat_sentence(evaluation)
+    return f"{link(f'Evaluated on {day}', run)}: {found} {caveat}".strip()
 
 
-def _champion_part(evaluation: Evaluation) -> list[str]:
+def _champion_part(evaluation: Evaluation, figures: Mapping[str, str]) -> list[str]:
     name = REGISTERED_MODELS[evaluation.task]
     title = f"### {name}, version {evaluation.version}"
     if not evaluation.rows:
         return [title, "It was fitted on every row of the file, so none is left to score."]
+    links = []
+    for name, path in figures.items():
+        kind, _, file = name.partition("/")
+        if kind == MODEL_KINDS[evaluation.task]:
+            links.append(link(file.removesuffix(".png").replace("_", " "), path))
     return [
         title,
         _score_table(evaluation),
         age_table(evaluation.age_groups, "animals of the file"),
         evaluation.outside.sentence(),
+        f"Figures: {', '.join(links)}.",
     ]
 
 
@@ -124,6 +201,8 @@ def _score_table(evaluation: Evaluation) -> str:
     rows = []
     for name, value in evaluation.scores.items():
         label = METRICS[name].label_with_unit if name in METRICS else LABELS[name]
+        if name == "mae" and MEDIAN_OUTPUT in evaluation.table:
+            label += ", of the median"
         interval = "–"
         if name in evaluation.intervals:
             low, high = evaluation.intervals[name]

@@ -42,7 +42,7 @@ from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
 
 EVALUATION_TAG = "evaluation"  # of a version: the newest verdict
 LINE_START = "[Evaluated on "
-SHOWN_LINES = 5  # on the page of a version, which holds 5,000 characters in PostgreSQL
+SHOWN_LINES = 3  # on the page of a version, which holds 5,000 characters in PostgreSQL
 
 
 def evaluate(
@@ -108,6 +108,8 @@ def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
         "scores": evaluation.scores,
         "intervals": evaluation.intervals,
         "promised": evaluation.promised,
+        "promised_rows": evaluation.promised_rows,
+        "differences": evaluation.differences,
         "baseline": evaluation.baseline,
         "shifts": evaluation.shifts,
     }
@@ -127,7 +129,7 @@ def _log(run_id: str, evaluations: Sequence[Evaluation], dataset: Dataset) -> No
         metrics |= _metrics(evaluation)
         tags[f"champion_{evaluation.task}"] = str(evaluation.version)
         tags[f"verdict_{evaluation.task}"] = evaluation.verdict
-    page = evaluation_page(evaluations, dataset)
+    page = evaluation_page(evaluations, dataset, {name: find_run_path(run_id, f"artifacts/{name}") for name in figures})
     tags |= log_files(run_id, texts={"evaluation.md": page}, figures=figures, tables=tables)
     tags[DESCRIPTION_TAG] = page
     log_batch(run_id, final=[Scores(metrics)], tags=tags)

@@ -16,7 +16,7 @@ from abalone.model.columns import (
     YEARS_BEFORE_FIRST_RING,
     outputs,
 )
-from abalone.registry.versions import ATTEMPTS, CHAMPION, LIMITS_TAG
+from abalone.registry.versions import ATTEMPTS, CHAMPION, LEARNED_TAG, LIMITS_TAG
 from abalone.settings import REGISTERED_MODELS, TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, version_path
 from abalone.tracking.markdown import markdown_table
@@ -65,7 +65,7 @@ mlflow.models.evaluate(
     predictions="rings",
     model_type="regressor",
     evaluators="regressor",
-)""",
+)  # its mean absolute error is that of the mean; of the median: predictions="rings_median", for runs of rings""",
 }
 MODEL_PAGE = """\
 {purpose} Use the version with the alias `champion`{now}: it was the best by validation when it was promoted, unless \
@@ -116,10 +116,9 @@ table = pd.read_csv("aged.csv")  # the columns above and Rings
 {evaluation}
 ```
 
-**Limits**: learned from 4,177 blacklip abalone (*Haliotis rubra*) of Tasmania, measured before 1995; not for other \
-species, waters or units. Rings are a proxy for age, not the age itself. {by_age} Beyond the sizes in the data a \
-prediction is a guess: `outside_training_range` says so. The PyTorch flavor is a pickle: load it only from a registry \
-that you trust; the python_function flavor unpickles nothing.
+**Limits**: {learned}; not for other species, waters or units. Rings are a proxy for age, not the age itself. \
+{by_age} Beyond the sizes in the data a prediction is a guess: `outside_training_range` says so. The PyTorch flavor \
+is a pickle: load it only from a registry that you trust; the python_function flavor unpickles nothing.
 """
 
 
@@ -160,10 +159,13 @@ def model_page(task: str, champion: Any | None) -> str:
     """
     name = REGISTERED_MODELS[task]
     now = ""
+    learned = "learned from the rows that the page of the version names"
     by_age = "Animals of more than 15 rings are rare in the data."
     if champion:
         version = link(f"version {champion.version}", version_path(name, champion.version))
         now = f", now {version}"
+        if LEARNED_TAG in champion.tags:
+            learned = f"learned from {champion.tags[LEARNED_TAG]}"
         if LIMITS_TAG in champion.tags:
             by_age = f"The champion, {version}: {champion.tags[LIMITS_TAG]}"
     inputs = [("Sex", "", "sex", "M, F or I (infant)")]
@@ -174,6 +176,7 @@ def model_page(task: str, champion: Any | None) -> str:
     return MODEL_PAGE.format(
         purpose=PURPOSES[task],
         now=now,
+        learned=learned,
         by_age=by_age,
         uri=f"models:/{name}@champion",
         inputs=markdown_table(("column", "unit", "what is measured", "accepted"), inputs),

@@ -78,5 +78,6 @@ class OutsideCount:
         verb = "lies" if self.outside == 1 else "lie"
         text = f"{self.outside} of {self.rows} rows {verb} outside the range of the training rows ({named})"
         if self.outside < LOUD_SHARE * self.rows:
-            return f"{text}; their predictions are guesses."
+            guess = "its prediction is a guess" if self.outside == 1 else "their predictions are guesses"
+            return f"{text}; {guess}."
         return f"WARNING: {text}: check the units, lengths are in mm / 200 and weights in g / 200."

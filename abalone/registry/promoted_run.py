@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -15,9 +16,12 @@ from mlflow.models import Model, ModelSignature
 from abalone.evaluation.age_groups import AgeGroup, group_by_age
 from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.candidates import Candidate, predicted_rows
+from abalone.registry.champion import SHIPPED
 from abalone.settings import PREDICTION_COLUMNS
-from abalone.tracking.lookup import dataset_inputs
+from abalone.tracking.lookup import data_source, dataset_inputs
 from abalone.tracking.markdown import markdown_table
+
+SHIPPED_ROWS = "4,177 blacklip abalone (*Haliotis rubra*) of Tasmania in the UCI data, measured before 1995"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class PromotedRun:
         Its metrics.
     fitted_on : str
         The rows that its model was fitted on, in words.
+    learned_from : str
+        Number and origin of these rows, for readers who do not know the project; empty if that is not known.
     age_groups : sequence of AgeGroup
         How far off it is on test by age; empty if its test predictions cannot be read.
     signature : str
@@ -38,6 +44,7 @@ class PromotedRun:
 
     metrics: Mapping[str, float]
     fitted_on: str
+    learned_from: str
     age_groups: Sequence[AgeGroup]
     signature: str
 
@@ -49,6 +56,7 @@ def read_promoted_run(task: str, candidate: Candidate, client: MlflowClient) -> 
     return PromotedRun(
         metrics=run.data.metrics,
         fitted_on=fitted_rows(run),
+        learned_from=learned_from(run),
         age_groups=_test_age_groups(task, candidate.run_id),
         signature=signature_text(model.signature),
     )
@@ -56,19 +64,35 @@ def read_promoted_run(task: str, candidate: Candidate, client: MlflowClient) -> 
 
 def fitted_rows(run: Run) -> str:
     """Name the rows that the logged models of a run were fitted on, with their number if the run has its data sets."""
+    named = "training rows"
+    if run.data.params.get("refit") == "true":
+        named = "training and validation rows (validation scores are of a fit on the training rows alone)"
+    count = _count_fitted(run)
+    return f"{count:,} {named}" if count else f"the {named}"
+
+
+def learned_from(run: Run) -> str:
+    """Say how many animals of which file a run has learned from; empty if the run does not have its data sets."""
+    count = _count_fitted(run)
+    if not count:
+        return ""
+    source = data_source(run)
+    if source == SHIPPED:
+        return f"{count:,} of the {SHIPPED_ROWS}"
+    return f"{count:,} animals of {Path(source).name}"
+
+
+def _count_fitted(run: Run) -> int:
+    """Number of rows that the logged models of a run were fitted on; 0 if the run does not have its data sets."""
     counts = {}
     for entry in dataset_inputs(run):
         tags = {tag.key: tag.value for tag in entry.tags}
         if entry.dataset.profile:
             counts[tags.get("mlflow.data.context")] = json.loads(entry.dataset.profile)["num_rows"]
-    parts = ["train"]
-    named = "training rows"
-    if run.data.params.get("refit") == "true":
-        parts = ["train", "validation"]
-        named = "training and validation rows (validation scores are of a fit on the training rows alone)"
+    parts = ["train", "validation"] if run.data.params.get("refit") == "true" else ["train"]
     if not all(part in counts for part in parts):
-        return f"the {named}"
-    return f"{sum(counts[part] for part in parts):,} {named}"
+        return 0
+    return sum(counts[part] for part in parts)
 
 
 def _test_age_groups(task: str, run_id: str) -> list[AgeGroup]:
@@ -90,7 +114,10 @@ def age_table(groups: Sequence[AgeGroup], animals: str = "test animals") -> str:
             (group.name, group.rings, str(group.rows), _shown(group.right, ".1%")) for group in groups
         ]
     else:
-        header = (animals, "rings", "rows", "mean error (bias), rings", "mean absolute error, rings")
+        off = "mean absolute error"
+        if groups[0].is_of_median:
+            off += ", of the median"  # may be less than the bias, which is of the mean
+        header = (animals, "rings", "rows", "mean error (bias), rings", f"{off}, rings")
         rows = []
         for group in groups:
             errors = (_shown(group.bias, "+.2f"), _shown(group.mae, ".2f"))

@@ -32,9 +32,11 @@ from abalone.registry.pages import (
     version_page,
 )
 from abalone.registry.promoted_run import limits_text, read_promoted_run
+from abalone.registry.splits import check_split
 from abalone.registry.versions import (
     ATTEMPTS,
     CHAMPION,
+    LEARNED_TAG,
     LIMITS_TAG,
     PREVIOUS,
     all_pages,
@@ -120,6 +122,8 @@ def promote(
         log_params(run_id, params)
         if not experiment_id:
             experiment_id = client.get_run(run_id).info.experiment_id
+        if split:
+            check_split(split, experiment_id)
         decisions = [decide(task, experiment_id, min_improvement, force, split) for task in tasks]
         lacking = [decision for decision in decisions if not decision.challenger]
         if not lacking and not dry_run:
@@ -196,6 +200,8 @@ def _create_version(decision: Decision, run_id: str, page: str, client: MlflowCl
     limits = limits_text(promoted.age_groups)
     if limits:
         tags[LIMITS_TAG] = limits
+    if promoted.learned_from:
+        tags[LEARNED_TAG] = promoted.learned_from
     description = version_page(decision, page, promoted)
     create_model(client, decision.task)
     created = client.create_model_version(

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from abalone.registry.candidates import Candidate, find_candidates, keep_split, refuse_rolled_back, try_models
 from abalone.registry.champion import find_champion
 from abalone.registry.versions import versions
+from abalone.settings import TASKS, UserError
 
 SHOWN_SPLITS = 3
 
@@ -156,6 +157,35 @@ def choose_split(
     return choice, keep_split(judged, chosen)
 
 
+def check_split(wanted: str, experiment_id: str) -> None:
+    """Refuse a split that no run has.
+
+    Parameters
+    ----------
+    wanted : str
+        Fingerprint that the user gave.
+    experiment_id : str
+        Experiment that holds the candidates.
+
+    Raises
+    ------
+    UserError
+        If no run of any task, refused or not, has the split.
+    """
+    found = [candidate for task in TASKS for candidate in find_candidates(task, experiment_id)]
+    if any(candidate.split == wanted for candidate in found):
+        return
+    counts = count_splits(found, "")
+    known = ", ".join(_described(count) for count in counts[:SHOWN_SPLITS]) or "none"
+    raise UserError(f"no run of the experiment has the split {wanted!r}; splits with candidates: {known}")
+
+
+def _described(count: SplitCount) -> str:
+    """A split and its candidates, as part of a sentence."""
+    number = "1 candidate" if count.candidates == 1 else f"{count.candidates} candidates"
+    return f"split `{count.split}` (data {count.data}, seed {count.seed}): {number}"
+
+
 def _reason(chosen: str, champion_split: str, wanted: str) -> str:
     """Why a split was chosen, as part of a sentence."""
     if wanted:
@@ -180,10 +210,7 @@ def left_out_text(choice: SplitChoice, experiment: str, task: str) -> str:
     others = choice.others
     if not others:
         return ""
-    named = []
-    for other in others[:SHOWN_SPLITS]:
-        number = "1 candidate" if other.candidates == 1 else f"{other.candidates} candidates"
-        named.append(f"split `{other.split}` (data {other.data}, seed {other.seed}): {number}")
+    named = [_described(other) for other in others[:SHOWN_SPLITS]]
     if len(others) > SHOWN_SPLITS:
         named.append(f"and {len(others) - SHOWN_SPLITS} more splits")
     command = _choose_command(others[0].split, experiment, task)

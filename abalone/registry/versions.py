@@ -14,6 +14,7 @@ CHAMPION = "champion"  # alias of the version to use
 PREVIOUS = "previous"  # alias of the version that the champion replaced
 ROLLED_BACK = "rolled_back"  # tag of a version: when it was rolled back
 ROLLING_BACK = "rolling_back"  # tag of a registered model: what a rollback is doing
+LEARNED_TAG = "learned_from"  # tag of a version: the rows that it was fitted on
 LIMITS_TAG = "limits"  # tag of a version: how far off it is for old animals
 PAGE_SIZE = 100
 ATTEMPTS = 20

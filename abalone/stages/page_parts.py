@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from abalone.evaluation.scores import noise_of_difference
 from abalone.metrics import METRICS
-from abalone.settings import TENSOR_OUTPUTS
+from abalone.settings import TENSOR_OUTPUTS, RingsSettings, StageSettings, load_settings
 from abalone.tracking.addresses import link, logged_model_path, run_path, runs_path
 from abalone.tracking.markdown import format_score, markdown_table
 from abalone.tracking.views import CURVES_VIEW, LEADERBOARDS, STAGES_VIEW
@@ -61,6 +61,18 @@ def data_part(understood: str) -> str:
     """How the data file was read; "" if that is not known."""
     as_code = understood.replace("`", "'")
     return f"Data: `{as_code}`" if understood else ""
+
+
+def promotion_part(settings: StageSettings | RingsSettings) -> str:
+    """How to promote a run on other rows than the usual ones, which a promotion may leave out; "" for the usual."""
+    usual = load_settings("rings")
+    if (settings.data, settings.seed) == (usual.data, usual.seed):
+        return ""
+    return (
+        "**To promote it**: `promote` compares the runs on one split, at first the champion's. This run is on the rows "
+        f"of `{settings.data}`, seed {settings.seed}; its tag `split` has the fingerprint, and `-P split=FINGERPRINT` "
+        "chooses it."
+    )
 
 
 def links_to_figures(task: str, experiment_id: str, run_id: str) -> list[str]:

@@ -15,6 +15,7 @@ from abalone.stages.page_parts import (
     links_to_figures,
     links_to_views,
     loading_part,
+    promotion_part,
     score_table,
 )
 from abalone.tracking.addresses import link, run_path
@@ -71,6 +72,7 @@ def rings_page(facts: RingsFacts) -> str:
         data_part(facts.understood),
         _what_to_look_at(facts),
         "**Next**: `tune` searches for better settings of the guide's networks; `promote` makes the best run champion.",
+        promotion_part(facts.settings),
         loading_part(facts.experiment_id, facts.model_ids),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)

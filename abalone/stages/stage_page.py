@@ -17,6 +17,7 @@ from abalone.stages.page_parts import (
     links_to_figures,
     links_to_views,
     loading_part,
+    promotion_part,
     score_table,
 )
 from abalone.tracking.addresses import link, run_path
@@ -81,6 +82,7 @@ def stage_page(facts: StageFacts) -> str:
         data_part(facts.understood),
         _what_to_look_at(facts),
         _what_comes_next(facts.stage),
+        promotion_part(facts.settings),
         loading_part(facts.experiment_id, {facts.settings.task: facts.model_id}),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)

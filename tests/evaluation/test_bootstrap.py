@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from abalone.evaluation import bootstrap
-from abalone.evaluation.bootstrap import bootstrap_intervals, weighted_scores
+from abalone.evaluation.bootstrap import bootstrap_scores, percentile_intervals, weighted_scores
 from abalone.evaluation.scores import scores
 
 GENERATOR = np.random.default_rng(0)
@@ -30,14 +30,17 @@ def test_the_scores_of_a_weighting_are_those_of_rows_that_occur_so_often(task):
 def test_the_interval_of_a_mean_has_the_width_of_the_normal_approximation():
     rings = np.full(900, 9)
     errors = np.random.default_rng(1).normal(size=900)
-    low, high = bootstrap_intervals("regression", rings, rings + errors, {"value": errors})["value"]
+    sampled = bootstrap_scores("regression", rings, rings + errors, {"value": errors})
+    low, high = percentile_intervals(sampled)["value"]
     assert (low + high) / 2 == pytest.approx(errors.mean(), abs=0.01)
     assert high - low == pytest.approx(2 * 1.96 * errors.std() / 30, rel=0.1)
 
 
 def test_the_same_seed_gives_the_same_interval_in_one_part_or_many(monkeypatch):
     def intervals(seed: int) -> dict:
-        return bootstrap_intervals("regression", RINGS, PREDICTED["regression"], {}, samples=50, seed=seed)
+        return percentile_intervals(
+            bootstrap_scores("regression", RINGS, PREDICTED["regression"], {}, samples=50, seed=seed)
+        )
 
     whole = intervals(0)
     assert intervals(1) != whole
@@ -48,5 +51,5 @@ def test_the_same_seed_gives_the_same_interval_in_one_part_or_many(monkeypatch):
 
 def test_a_score_that_one_class_does_not_define_has_no_interval():
     rings = np.full(40, 5)
-    intervals = bootstrap_intervals("classification", rings, np.linspace(0, 1, 40), {})
+    intervals = percentile_intervals(bootstrap_scores("classification", rings, np.linspace(0, 1, 40), {}))
     assert set(intervals) == {"accuracy", "log_loss", "brier"}

@@ -170,5 +170,7 @@ def test_a_champion_whose_files_cannot_be_fetched_is_left_to_force(client, seed)
     decision = promote_one(split=split)
     assert not decision.promotes and version_with("champion").version == 1
     assert "it cannot be compared with the champion: version 1 cannot be fetched (" in decision.reason
-    assert decision.reason.endswith("; force=false decides")
-    assert promote_one(split=split, force=True).promotes and version_with("champion").version == 2
+    assert decision.reason.endswith("; give -P force=true to promote it all the same")
+    forced = promote_one(split=split, force=True)
+    assert forced.promotes and version_with("champion").version == 2
+    assert forced.reason.endswith("; promoted by -P force=true")

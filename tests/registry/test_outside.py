@@ -41,6 +41,11 @@ def test_a_few_rows_outside_are_counted_over_all_batches():
     )
 
 
+def test_one_row_outside_is_one_guess():
+    text = "1 of 3 rows lies outside the range of the training rows (Height 1); its prediction is a guess."
+    assert count(["", "", "Height"]).sentence() == text
+
+
 def test_most_rows_outside_ask_for_the_units():
     sentence = count(["Length", "Length", ""]).sentence()
     assert sentence.startswith("WARNING: 2 of 3 rows lie outside the range of the training rows (Length 2): check the")

@@ -17,7 +17,7 @@ from abalone.data.splitting import split
 from abalone.evaluation.age_groups import group_by_age
 from abalone.registry.decision import decide
 from abalone.registry.pages import LONGEST_OUTCOME, champion_line, linked_rows
-from abalone.registry.promoted_run import age_table, fitted_rows, limits_text
+from abalone.registry.promoted_run import age_table, fitted_rows, learned_from, limits_text
 from abalone.registry.promotion import promote
 from abalone.registry.rollback import rollback
 from abalone.settings import REGISTERED_MODELS
@@ -118,7 +118,22 @@ def test_the_rows_that_a_model_was_fitted_on_are_counted_from_its_run(client, pa
 def test_the_rows_of_a_run_without_its_data_sets_are_not_counted(client):
     with tracked_run("fitted") as run_id:
         pass
-    assert fitted_rows(client.get_run(run_id)) == "the training rows"
+    run = client.get_run(run_id)
+    assert fitted_rows(run) == "the training rows" and learned_from(run) == ""
+
+
+def test_the_page_of_a_registered_model_names_the_file_that_its_champion_learned_from(client):
+    read().frame.head(90).to_csv("mine.csv", index=False)
+    own = read("mine.csv")
+    best = candidate("own", 0.6, task="regression")
+    log_dataset(best, own, {"train": np.arange(30), "validation": np.arange(30, 60)}, origin(own))
+    promote_one("regression")
+    assert "**Limits**: learned from 30 animals of mine.csv; not for other species" in described()
+    shipped = read()
+    better = candidate("shipped", 0.8, task="regression")
+    log_dataset(better, shipped, split(shipped, 0).parts(), origin(shipped))
+    promote_one("regression")
+    assert "learned from 1,670 of the 4,177 blacklip abalone (*Haliotis rubra*) of Tasmania" in described()
 
 
 def test_a_classifier_says_how_many_labels_are_right_by_age():

@@ -9,8 +9,9 @@ from mlflow import MlflowClient
 from registry_store import candidate, make_unsealed, model_folder, model_id_of, promote_one, refusals, runs_of, split_of
 
 from abalone.registry.candidates import Candidate
-from abalone.registry.promotion import NoCandidate, promote
+from abalone.registry.promotion import promote
 from abalone.registry.splits import choose_split, count_splits
+from abalone.settings import UserError
 
 
 def a_run(split: str, started: int, refusal: str = "") -> Candidate:
@@ -105,6 +106,7 @@ def test_a_split_whose_models_cannot_be_used_gives_way_to_the_next(store):
 
 def test_a_split_without_candidates_is_refused_with_those_that_have_some(store):
     candidate("only", 0.5)
-    with pytest.raises(NoCandidate, match=r"no candidate for classification .* on split typo .*seed 0\): 1 candidate"):
+    message = r"no run of the experiment has the split 'typo'; splits with candidates: split `\w+` \(.*0\): 1 candidate"
+    with pytest.raises(UserError, match=message):
         promote_one(split="typo")
     assert not MlflowClient().search_registered_models()

@@ -23,9 +23,9 @@ def metrics() -> dict[str, float]:
     return known
 
 
-def page_of(known: dict[str, float], refit: bool = True, **facts: Any) -> str:
+def page_of(known: dict[str, float], refit: bool = True, seed: int = 0, data: str = "uci", **facts: Any) -> str:
     ids = {"experiment_id": "7", "run_id": "a1b2", "model_ids": {"classification": "m-1", "regression": "m-2"}}
-    settings = load_settings("rings", {"refit": refit})
+    settings = load_settings("rings", {"refit": refit, "seed": seed, "data": data})
     fitted = {"epochs": 45, "fitted_rows": 2088, **ids, **facts}
     return rings_page(RingsFacts(settings=settings, metrics=known, test_rows=2089, **fitted))
 
@@ -50,6 +50,13 @@ def test_the_page_says_what_mean_and_median_are_scored_by_and_warns_of_few_rows_
     warning = "With fewer than 200, rings was not compared with simpler models"
     assert f"Fitted on 199 rows. {warning}" in page_of(metrics(), fitted_rows=199)
     assert warning not in page_of(metrics(), fitted_rows=200)
+
+
+def test_a_run_on_other_rows_says_how_to_promote_it():
+    assert "To promote it" not in page_of(metrics())
+    assert "`promote` compares the runs on one split, at first the champion's" in page_of(metrics(), seed=3)
+    own = page_of(metrics(), data="mine.csv")
+    assert "on the rows of `mine.csv`, seed 0; its tag `split` has the fingerprint, and `-P split=FINGERPRINT`" in own
 
 
 def test_the_page_compares_with_the_guides_stages():
