@@ -101,7 +101,7 @@ def ring_shares(probabilities: Tensor) -> Tensor:
     """
     from_one_ring = F.pad(probabilities, (1, 0), value=1.0)  # [n, 29], P(rings >= 1) is 1
     at_least = F.pad(from_one_ring, (0, 1), value=0.0)  # [n, 30], P(rings >= 30) is 0
-    return -at_least.diff(dim=1)
+    return at_least[:, :-1] - at_least[:, 1:]
 
 
 def ring_interval(probabilities: Tensor, share: float = INTERVAL_SHARE) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from abalone.evaluation.scores import noise_of_difference
 from abalone.metrics import METRICS
@@ -73,6 +73,13 @@ def promotion_part(settings: StageSettings | RingsSettings) -> str:
         f"of `{settings.data}`, seed {settings.seed}; its tag `split` has the fingerprint, and `-P split=FINGERPRINT` "
         "chooses it."
     )
+
+
+def say_how_to_promote(settings: StageSettings | RingsSettings, say: Callable[[str], None] | None) -> None:
+    """Tell the terminal what ``promotion_part`` tells the page."""
+    part = promotion_part(settings)
+    if say and part:
+        say(part)
 
 
 def links_to_figures(task: str, experiment_id: str, run_id: str) -> list[str]:

@@ -38,6 +38,7 @@ from abalone.settings import (
     read_toml,
 )
 from abalone.stages.earlier_runs import EarlierRun, find_earlier
+from abalone.stages.page_parts import say_how_to_promote
 from abalone.stages.recorder import (
     Result,
     TrainedModel,
@@ -138,6 +139,7 @@ def run_rings(
             compared=_find_guide_runs(run_id, settings, split.fingerprint),
         )
         record_training(run_id, training, model_ids, figures, rings_page(facts))
+    say_how_to_promote(settings, say)
     return Result(
         stage=STAGE,
         task=both_tasks,

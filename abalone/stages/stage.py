@@ -11,6 +11,7 @@ from abalone.evaluation.figures import training_curves
 from abalone.evaluation.scores import predict
 from abalone.settings import PREDICTION_COLUMNS, STAGES, TUNED, StageSettings, load_settings
 from abalone.stages.earlier_runs import find_compared
+from abalone.stages.page_parts import say_how_to_promote
 from abalone.stages.recorder import (
     Result,
     TrainedModel,
@@ -103,6 +104,7 @@ def run_stage(
             seeds=_seeds_sentence(run_id, stage, settings, data),
         )
         record_training(run_id, training, model_ids, figures, stage_page(facts))
+    say_how_to_promote(settings, say)
     return Result(
         stage=name,
         task=task,
