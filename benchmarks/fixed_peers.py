@@ -64,11 +64,14 @@ def fit_ngboost(train: Rows, val: Rows, both: Rows, seed: int, boosting_rounds: 
     """
     from ngboost import NGBRegressor
     from ngboost.distns import LogNormal
+    from ngboost.learners import default_tree_learner
+    from sklearn.base import clone
+
+    tree = clone(default_tree_learner).set_params(random_state=seed)  # otherwise it breaks ties at random
 
     def new(rounds: int) -> Any:
-        return NGBRegressor(
-            Dist=LogNormal, n_estimators=rounds, learning_rate=NGBOOST_RATE, random_state=seed, verbose=False
-        )
+        options = {"n_estimators": rounds, "learning_rate": NGBOOST_RATE, "random_state": seed, "verbose": False}
+        return NGBRegressor(Dist=LogNormal, Base=tree, **options)
 
     tuned = new(boosting_rounds)
     tuned.fit(train[0], train[1], X_val=val[0], Y_val=val[1], early_stopping_rounds=PATIENCE)

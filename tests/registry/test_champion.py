@@ -119,7 +119,9 @@ def test_a_champion_of_the_other_task_is_left_to_force(client):
     candidate("next", 0.6)
     decision = promote_one()
     assert not decision.promotes
-    assert "version 1 answers with rings, age_years, not with probability_old" in decision.reason
+    assert (
+        "version 1 answers with rings, age_years, outside_training_range, not with probability_old" in decision.reason
+    )
 
 
 def test_a_champion_by_hand_that_was_rolled_back_is_not_promoted_again(client):

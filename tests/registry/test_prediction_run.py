@@ -76,7 +76,7 @@ def test_it_is_a_run_with_versions_input_counts_files_and_page(champions_of_ring
     assert (
         text.splitlines()[0] == "24 rows scored: scored.csv (by the classifier version 1 and the regressor version 1)"
     )
-    assert "1 of 24 rows lies outside the range of the training rows (Length 1); their predictions are guesses." in text
+    assert "1 of 24 rows lies outside the range of the training rows (Length 1); its prediction is a guess." in text
     page = tags["mlflow.note.content"]
     assert "[version 1](#/models/abalone-regressor/versions/1?" in page and "1 of 24 rows lies outside" in page
     assert f"1 bad row left out, see {own_folder / 'scored.skipped.csv'}." in page and "artifacts/ages.png" in page

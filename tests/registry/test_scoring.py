@@ -124,7 +124,7 @@ def test_stdin_and_stdout_in_a_real_process(champions):
         done = subprocess.run([*command, target], input=HEADERLESS, **options)
         assert done.returncode == 0, done.stderr
         assert len(pd.read_csv(StringIO(done.stdout))) == 7
-        assert f"7 rows scored: {target} (by the classifier version 1" in done.stderr
+        assert f"7 rows scored: stdout (by the classifier version 1" in done.stderr
     bad = HEADERLESS.replace("M", "X", 1)
     done = subprocess.run([*command, "-"], input=bad, **options)
     assert done.returncode == 1 and done.stdout == "" and "line 1: Sex is 'X'" in done.stderr
