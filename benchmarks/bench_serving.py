@@ -26,9 +26,10 @@ import torch
 from abalone.data.labels import is_old
 from abalone.data.reading import read
 from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
-from abalone.model.scorer import WEIGHTS, Scorer, check
+from abalone.model.rows import check
+from abalone.model.scorer import WEIGHTS, Scorer
 from abalone.registry.promotion import promote
-from abalone.registry.scoring import score_csv
+from abalone.registry.scoring import score_table
 from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.stage import run_stage
 from abalone.tracking.runs import RunOptions
@@ -97,7 +98,7 @@ def _time_csv(frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Time ``predict``: a CSV file through both champions."""
     table = folder / "rows.csv"
     pd.concat([frame] * CSV_COPIES).to_csv(table, index=False)
-    seconds = _best(lambda: score_csv(str(table), str(folder / "scored.csv")), repeats=2)
+    seconds = _best(lambda: score_table(str(table), str(folder / "scored.csv")), repeats=2)
     return _row("CSV file, both champions, CPU", len(frame) * CSV_COPIES, seconds, None)
 
 

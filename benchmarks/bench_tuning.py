@@ -30,9 +30,10 @@ from abalone.training.population import fit_many
 from abalone.tuning import batches
 from abalone.tuning.plan import Plan, read_space
 from abalone.tuning.search import Limits
-from abalone.tuning.storage import open_study
+from abalone.tuning.storage import JOURNAL, open_study
+from abalone.tuning.study_run import log_study
 from abalone.tuning.trial_runs import close_trial, open_trials
-from abalone.tuning.tune import JOURNAL, run_study
+from abalone.tuning.tune import run_study
 from benchmarks.guide_loop import make_dataloaders, train_model
 
 TRIALS = 48
@@ -105,6 +106,7 @@ def run_ours(plan: Plan, name: str, trials: int, train: Callable[..., list[Any]]
     study = open_study(plan, name, JOURNAL)
     with tracked_run(f"tune {name}", {"stage": "tune", "study": name}) as run_id:
         run_study(run_id, study, plan, JOURNAL, Limits(trials), say=lambda text: None, train=train)
+        log_study(run_id, study, plan, JOURNAL)
     return time.process_time() - start
 
 
