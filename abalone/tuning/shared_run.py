@@ -59,14 +59,15 @@ def shared_run(study: optuna.Study, name: str, tags: Mapping[str, str], options:
     str
         The run's id. The run is not MLflow's active one.
     """
-    with defer_signals():
-        run_id = _run_to_join(study)
-        if run_id:
-            _join(run_id, tags)
-        else:
-            run_id = open_run(name, tags, options)
-            study.set_user_attr(RUN_ATTRIBUTE, run_id)
+    run_id = ""
     try:
+        with defer_signals():  # a signal is raised at the end of this block, when the run is known
+            run_id = _run_to_join(study)
+            if run_id:
+                _join(run_id, tags)
+            else:
+                run_id = open_run(name, tags, options)
+                study.set_user_attr(RUN_ATTRIBUTE, run_id)
         yield run_id
     except (KeyboardInterrupt, SystemExit):
         _leave(study, run_id, "KILLED")
@@ -121,7 +122,9 @@ def _join(run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def _leave(study: optuna.Study, run_id: str, status: str, error: str = "") -> None:
-    """End the run with a status, unless other processes go on with the study."""
+    """End the run with a status, unless there is none yet, or other processes go on with the study."""
+    if not run_id:
+        return
     with defer_signals(), no_retries(), suppress(Exception):  # a store that is away; the next command ends the run
         if any(not unwatched(study, trial) for trial in trials_of_others(study)):
             return
