@@ -116,11 +116,7 @@ def check_filing(options: RunOptions) -> None:
     if options.nested:
         return
     prepare_database()
-    if "MLFLOW_RUN_ID" in os.environ:
-        experiment_id = _run_to_resume(os.environ["MLFLOW_RUN_ID"]).info.experiment_id
-    else:
-        experiment_id = _experiment_id(options.experiment_name)
-    check_artifacts(experiment_id)
+    _checked_experiment(_run_to_resume(), options)
 
 
 def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.ActiveRun:
@@ -135,19 +131,27 @@ def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.Activ
             tags |= UNFOLDING_TAG
         experiment_id = parent.info.experiment_id
         return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, nested=True, tags=tags)
-    if "MLFLOW_RUN_ID" in os.environ:  # start_run() resumes it
-        resumed = _run_to_resume(os.environ["MLFLOW_RUN_ID"])
-        check_artifacts(resumed.info.experiment_id)
-        if options.run_name or _is_generated(resumed.info.run_name):
-            tags["mlflow.runName"] = run_name
-        return mlflow.start_run(tags=tags)
-    experiment_id = _experiment_id(options.experiment_name)
+    resumed = _run_to_resume()
+    experiment_id = _checked_experiment(resumed, options)
+    if resumed is None:
+        return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, tags=tags)
+    if options.run_name or _is_generated(resumed.info.run_name):
+        tags["mlflow.runName"] = run_name
+    return mlflow.start_run(tags=tags)  # resumes the run of MLFLOW_RUN_ID
+
+
+def _checked_experiment(resumed: Run | None, options: RunOptions) -> str:
+    """Id of the experiment of a run, in which its files can be written."""
+    experiment_id = resumed.info.experiment_id if resumed else _experiment_id(options.experiment_name)
     check_artifacts(experiment_id)
-    return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, tags=tags)
+    return experiment_id
 
 
-def _run_to_resume(run_id: str) -> Run:
-    """The run that ``mlflow run`` has made for this process; MLflow itself would resume a finished run too."""
+def _run_to_resume() -> Run | None:
+    """The run that ``mlflow run`` has made for this process, if it has; MLflow would resume a finished run too."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None:
+        return None
     try:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:

@@ -12,12 +12,12 @@ import tomllib
 
 import mlflow
 import pytest
+from data_files import write_diverging_rows
 from helpers import process_tags_with
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
-from abalone.data.reading import SHIPPED_FILE, read
-from abalone.data.splitting import split
+from abalone.data.reading import read
 from abalone.settings import load_settings, read_toml
 from abalone.stages.lessons import LESSONS
 from abalone.stages.stage import run_stage
@@ -203,16 +203,9 @@ def only_run():
 
 
 def test_a_diverging_run_fails_and_says_why(store, own_folder):
-    lines = SHIPPED_FILE.read_text().splitlines()
-    rows = split(read(), 0)
-    heights = {rows.train[0]: "1e-30", rows.test[0]: "11"}  # 11 is 1e32 standard deviations of the training rows
-    for row, line in enumerate(lines):
-        cells = line.split(",")
-        cells[3] = heights.get(row, "0")
-        lines[row] = ",".join(cells)
-    (own_folder / "huge.data").write_text("\n".join(lines))
+    data = write_diverging_rows("test", "huge.data")
     with pytest.raises(TrainingDiverged, match="learning_rate"):
-        run("regress", clip=0, data="huge.data")
+        run("regress", clip=0, data=data)
     assert only_run().info.status == "FAILED"
     assert "diverged" in only_run().data.tags["error"]
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from data_files import write_diverging_rows
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from tuning_helpers import JOURNAL, make_plan, trial_runs_by_status, tune
 
-from abalone.data.reading import SHIPPED_FILE, read
-from abalone.data.splitting import split
 from abalone.settings import UserError
 from abalone.tracking.runs import tracked_run
 from abalone.training.history import TrainingDiverged
@@ -100,16 +97,9 @@ def test_a_trial_that_diverges_fails_with_the_reason_and_the_study_continues(sto
 
 
 def test_a_training_that_really_diverges_fails_its_trial_with_the_reason(store):
-    lines = SHIPPED_FILE.read_text().splitlines()
-    rows = split(read(), 0)
-    heights = {rows.train[0]: "1e-30", rows.val[0]: "11"}  # 11 is 1e32 standard deviations of the training rows
-    for row, line in enumerate(lines):
-        cells = line.split(",")
-        cells[3] = heights.get(row, "0")
-        lines[row] = ",".join(cells)
-    Path("wild.data").write_text("\n".join(lines))
+    data = write_diverging_rows("validation", "wild.data")
     with pytest.raises(UserError, match="no winner"):
-        tune(make_plan("regress", clip=0.0, data="wild.data"), trials=1)
+        tune(make_plan("regress", clip=0.0, data=data), trials=1)
     [run] = trial_runs_by_status("s")["FAILED"]
     assert "training diverged: loss/val is" in run.data.tags["error"] and run.data.params["clip"] == "0.0"
 
