@@ -13,7 +13,7 @@ import click
 from abalone import settings
 from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
-from abalone.tracking.reachable import explain, set_client_defaults
+from abalone.tracking.reachable import explain, is_away, set_client_defaults
 
 cli = SectionedGroup(
     sections={
@@ -82,7 +82,7 @@ def _silence_mlflow() -> None:
 def _message(error: Exception) -> str:
     if isinstance(error, settings.UserError):
         return str(error)
-    if "Max retries exceeded" in str(error):
+    if is_away(error):
         return explain(error)
     return f"{type(error).__name__}: {error} (--debug shows where)"
 
