@@ -25,7 +25,12 @@ cli = SectionedGroup(
             champion_commands.predict,
             champion_commands.evaluate,
         ],
-        "Whole project": [stage_commands.main, champion_commands.status, champion_commands.relocate],
+        "Whole project": [
+            stage_commands.main,
+            champion_commands.status,
+            champion_commands.file_results,
+            champion_commands.relocate,
+        ],
     },
     help="The deep-learning guide on the Abalone data as tracked MLflow runs.\n\n"
     "COMMAND --help shows the options of a command, with their defaults.",

@@ -39,6 +39,7 @@ NETWORK_ERRORS = (
 )
 # What MLflow's client says after several attempts, and after one.
 SIGNS_OF_ABSENCE = ("Max retries exceeded", "failed with timeout exception")
+KEPT_RESULTS = "kept-results"  # folder for results that a server did not take
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 

@@ -85,12 +85,14 @@ def test_a_wrong_password_is_named(monkeypatch, refusing_server):
 @pytest.mark.parametrize("refusing_server", [(401, "You are not authenticated.")], indirect=True)
 @pytest.mark.parametrize("in_uri", [True, False])
 def test_a_wrong_password_is_found_without_the_import_of_mlflow(monkeypatch, refusing_server, in_uri):
-    monkeypatch.setitem(sys.modules, "mlflow", None)  # an import of it would fail
     login = "me:secret@" if in_uri else ""
     if not in_uri:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    assert "password" in refusal(monkeypatch, f"http://{login}127.0.0.1:{refusing_server}")
+    with monkeypatch.context() as without_mlflow:
+        without_mlflow.setitem(sys.modules, "mlflow", None)  # an import of it would fail
+        text = refusal(monkeypatch, f"http://{login}127.0.0.1:{refusing_server}")
+    assert "does not know this user or password" in text
 
 
 @pytest.mark.parametrize(
