@@ -23,7 +23,8 @@ SETTINGS = load_settings("classify", {"epochs": 2})
 
 @pytest.fixture
 def server(store: str, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The store of this test, which can go away."""
+    """The store of this test, which can go away; its stages draw one figure only, to be quick."""
+    monkeypatch.setattr(stage, "prediction_figures", lambda *arguments: {})
     return server_in_place_of(store, empty_database, monkeypatch)
 
 
