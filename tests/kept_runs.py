@@ -86,6 +86,18 @@ def server_in_place_of(uri: str, empty_database: Path, monkeypatch: pytest.Monke
     return server
 
 
+def leave_during(module: Any, train: str, server: Server, monkeypatch: pytest.MonkeyPatch, calls: int = 0) -> None:
+    """Let a server go away while a function of a module trains, after it has answered this many calls more."""
+    function = getattr(module, train)
+
+    def train_while_it_leaves(*arguments: Any, **options: Any) -> Any:
+        trained = function(*arguments, **options)
+        server.leave_after(calls)
+        return trained
+
+    monkeypatch.setattr(module, train, train_while_it_leaves)
+
+
 def contents(run_id: str) -> dict[str, Any]:
     """Everything that a run consists of, with ``RUN`` and ``MODEL`` for the ids, and without what each run has its own.
 

@@ -24,7 +24,7 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 BACKOFF = "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"
 # Of a backoff of 4, MLflow makes pauses of 0, 8 and 16 seconds before the three attempts that follow the first.
-CLIENT_DEFAULTS = {RETRIES: "3", TIMEOUT: "10", BACKOFF: "4"}
+CLIENT_DEFAULTS = {RETRIES: "3", TIMEOUT: "8", BACKOFF: "4"}
 AT_ONCE = {RETRIES: "0", TIMEOUT: "4"}
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 HTTP_LOGGER = logging.getLogger("urllib3.connectionpool")
@@ -197,6 +197,8 @@ def _check_database(uri: str) -> None:
 def without_login(uri: str) -> str:
     """A URI without the user's name and password."""
     parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -86,15 +86,26 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
                 offer_views(active.info.experiment_id)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
-            _end(run_id, "KILLED")
+            end_active_run(run_id, "KILLED")
             raise
         except BaseException as error:
-            _end(run_id, "FAILED", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
+            end_active_run(run_id, "FAILED", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
             raise
 
 
-def _end(run_id: str, status: str, error: str = "") -> None:
-    """End the active run, unless it has ended; if the store is away, a later run will end it."""
+def end_active_run(run_id: str, status: str, error: str = "") -> None:
+    """End a run for which an exception is on its way, which this never replaces.
+
+    A store that is away is asked only once: the next command on this machine ends what is left.
+
+    Parameters
+    ----------
+    run_id : str
+        The run; it is left alone if it is not the active one any more.
+    status : str
+    error : str, default ""
+        Tag ``error``.
+    """
     active = mlflow.active_run()
     if active is None or active.info.run_id != run_id:
         return

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import count
 from pathlib import Path
 
 import mlflow.pyfunc
 import pytest
-from kept_runs import Server, contents, server_in_place_of
+from kept_runs import Server, contents, leave_during, server_in_place_of
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from ring_fits import SHORT
 
 from abalone.data.reading import read
 from abalone.registry.promotion import promote
 from abalone.settings import UserError, load_settings
-from abalone.stages import stage
+from abalone.stages import rings, stage
+from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
 from abalone.tracking.filing import file_results
 from abalone.tracking.reachable import KEPT_RESULTS, ServerAway
@@ -28,18 +32,6 @@ def server(store: str, empty_database: Path, monkeypatch: pytest.MonkeyPatch) ->
     return server_in_place_of(store, empty_database, monkeypatch)
 
 
-def leave_during_training(server: Server, monkeypatch: pytest.MonkeyPatch, calls: int = 0) -> None:
-    """Let the server answer this many calls after the training."""
-
-    def fit_while_it_leaves(*arguments):
-        trained = fit(*arguments)
-        server.leave_after(calls)
-        return trained
-
-    fit = stage.fit
-    monkeypatch.setattr(stage, "fit", fit_while_it_leaves)
-
-
 def newest_run(name: str = "classify") -> str:
     """Id of the run that was begun last."""
     [run] = MlflowClient().search_runs(["1"], f"tags.stage = '{name}'", max_results=1)
@@ -50,7 +42,7 @@ def test_a_server_that_goes_away_at_any_call_after_the_training_loses_nothing(se
     expected = contents(run_stage("classify", SETTINGS).run_id)
     for calls in count():
         with monkeypatch.context() as this_time:
-            leave_during_training(server, this_time, calls)
+            leave_during(stage, "fit", server, this_time, calls)
             try:
                 run_stage("classify", SETTINGS)
             except ServerAway as error:
@@ -65,30 +57,25 @@ def test_a_server_that_goes_away_at_any_call_after_the_training_loses_nothing(se
     assert calls > 8
 
 
-def test_a_filing_that_is_interrupted_at_any_call_is_completed_by_the_next(server, monkeypatch):
+def test_a_filing_that_is_interrupted_at_every_call_is_completed_in_the_end(server, monkeypatch):
     expected = contents(run_stage("classify", SETTINGS).run_id)
+    leave_during(stage, "fit", server, monkeypatch)
+    with pytest.raises(ServerAway):
+        run_stage("classify", SETTINGS)
+    server.come_back()
     for calls in count():
-        with monkeypatch.context() as this_time:
-            leave_during_training(server, this_time)
-            with pytest.raises(ServerAway):
-                run_stage("classify", SETTINGS)
-        server.come_back()
-        run_id = newest_run()
-        folder = Path(KEPT_RESULTS, run_id)
         server.leave_after(calls)
         try:
-            file_results(folder, print)
-        except Exception as error:
+            file_results(Path(KEPT_RESULTS), print)
+        except MlflowException as error:
             assert "Max retries exceeded" in str(error)
         if not server.come_back():
             break
-        file_results(folder, print)
-        assert contents(run_id) == expected, calls
-    assert calls > 8
+    assert contents(newest_run()) == expected and calls > 8
 
 
 def test_results_are_filed_once_wherever_their_folder_is_now_and_can_be_promoted(server, monkeypatch):
-    leave_during_training(server, monkeypatch)
+    leave_during(stage, "fit", server, monkeypatch)
     for _ in range(2):
         with pytest.raises(ServerAway):
             run_stage("classify", SETTINGS)
@@ -108,8 +95,19 @@ def test_results_are_filed_once_wherever_their_folder_is_now_and_can_be_promoted
     assert set(champion.predict(read("uci").frame.head(5))["label"]) <= {"Young", "Old"}
 
 
+def test_both_models_of_rings_are_kept_and_filed(server, monkeypatch):
+    settings = load_settings("rings", SHORT)
+    expected = contents(run_rings(settings).run_id)
+    leave_during(rings, "fit_rings", server, monkeypatch)
+    with pytest.raises(ServerAway):
+        run_rings(settings)
+    server.come_back()
+    file_results(Path(KEPT_RESULTS), print)
+    assert contents(newest_run("rings")) == expected and expected["models"] == 2
+
+
 def test_a_run_that_was_marked_as_failed_meanwhile_is_mended(server, monkeypatch):
-    leave_during_training(server, monkeypatch)
+    leave_during(stage, "fit", server, monkeypatch)
     with pytest.raises(ServerAway):
         run_stage("classify", SETTINGS)
     server.come_back()
@@ -131,13 +129,14 @@ def test_an_error_that_is_not_the_servers_is_raised_as_it_is_and_nothing_is_kept
     assert MlflowClient().get_run(newest_run()).info.status == "FAILED"
 
 
-def test_a_folder_without_results_and_a_server_without_their_run_are_named(server, monkeypatch):
+def test_a_folder_without_results_and_a_server_without_their_run_are_named(server, empty_database, monkeypatch):
     with pytest.raises(UserError, match=r"no kept results in .*/kept-results"):
         file_results(Path(KEPT_RESULTS), print)
-    leave_during_training(server, monkeypatch)
+    leave_during(stage, "fit", server, monkeypatch)
     with pytest.raises(ServerAway):
         run_stage("classify", SETTINGS)
     server.come_back()
+    shutil.copy(empty_database, "another.db")
     mlflow.set_tracking_uri("sqlite:///another.db")
     with pytest.raises(UserError, match=r"is not in sqlite:///another.db; set MLFLOW_TRACKING_URI to the server"):
         file_results(Path(KEPT_RESULTS), print)

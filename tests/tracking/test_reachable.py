@@ -130,4 +130,4 @@ def test_what_the_user_has_set_wins(monkeypatch):
     monkeypatch.setenv(TIMEOUT, "")
     monkeypatch.delenv(TIMEOUT)
     set_client_defaults()
-    assert (os.environ[RETRIES], os.environ[TIMEOUT]) == ("9", "10")
+    assert (os.environ[RETRIES], os.environ[TIMEOUT]) == ("9", "8")
