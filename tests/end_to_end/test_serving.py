@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from helpers import environment
 from mlflow.models import Model
+from planted_code import EXECUTED, plant_bomb
 from sample_models import GOOD_ROW, log_untrained_model, mlp_config, rows, untrained_model
 
 from abalone.data.reading import read
@@ -39,18 +40,18 @@ Post = Callable[[str, str], tuple[int, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A saved classifier."""
+    """A saved classifier, with a bomb in its pickle."""
     config = mlp_config("classification")
     path = tmp_path_factory.mktemp("served") / "model"
     save_model(str(path), Model(), untrained_model(config), config, FRAME)
+    plant_bomb(path, where=path.parent)
     return path
 
 
 @pytest.fixture(scope="module")
 def post(folder) -> Post:
-    """A function that posts a body to a server of that classifier, which may not unpickle anything."""
-    env = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "OMP_NUM_THREADS": "1"}
-    with model_server(str(folder), folder.parent / "server.log", env, folder.parent) as address:
+    """A function that posts a body to a server of that classifier."""
+    with model_server(str(folder), folder.parent / "server.log", {"OMP_NUM_THREADS": "1"}, folder.parent) as address:
 
         def send(kind: str, body: str) -> tuple[int, Any]:
             request = urllib.request.Request(address, body.encode(), {"Content-Type": kind})
@@ -82,6 +83,14 @@ def test_the_server_scores_raw_rows(post, folder, form, table):
     assert len(answer["predictions"]) == len(expected)
     for got, want in zip(answer["predictions"], expected):
         assert got == pytest.approx(want, abs=1e-6)
+
+
+def test_the_server_unpickles_nothing(post, folder):
+    assert post(*FORMS["csv"](FRAME))[0] == 200
+    assert not (folder.parent / EXECUTED).exists()
+    with pytest.raises(AttributeError):  # it leaves no module
+        mlflow.pytorch.load_model(str(folder))
+    assert (folder.parent / EXECUTED).exists(), "the bomb is no bomb"
 
 
 @pytest.mark.parametrize("form", FORMS)
