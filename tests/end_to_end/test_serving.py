@@ -134,6 +134,29 @@ def test_the_server_refuses_text_in_a_column_of_numbers_in_mlflows_words(post, f
 
 
 GOOD_CSV = rows({}, {}).to_csv(index=False)
+MANY = {f"c{number}": 1 for number in range(10_000)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ten_thousand_columns_more_are_ignored(post, form):
+    status, answer = post(*FORMS[form](pd.concat([FRAME, pd.DataFrame([MANY] * len(FRAME))], axis=1)))
+    assert status == 200 and len(answer["predictions"]) == len(FRAME)
+
+
+@pytest.mark.parametrize(
+    "kind, body, status",
+    [
+        ("application/json", json.dumps({"dataframe_records": [MANY]}), 400),
+        ("application/json", json.dumps({"dataframe_split": {"columns": list(FRAME), "data": [[1] * 10_000]}}), 400),
+        ("application/json", "[" * 100_000, 500),  # MLflow's own
+        ("text/csv", f"{GOOD_CSV}M,{'1' * 5_000_000},0,0,0,0,0,0\n", 400),
+        ("text/csv", "x" * 5_000_000, 400),
+    ],
+    ids=["other columns", "a long row", "deep JSON", "a long field", "a long name"],
+)
+def test_a_huge_body_is_refused_and_the_server_goes_on(post, kind, body, status):
+    assert post(kind, body)[0] == status
+    assert post(*FORMS["csv"](FRAME))[0] == 200
 
 
 @pytest.mark.parametrize(

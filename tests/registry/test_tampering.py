@@ -6,10 +6,12 @@ Each planted piece of code leaves a file behind if it is ever executed (``plante
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import mlflow
 import pytest
+from helpers import ROOT
 from mlflow import MlflowClient
 from planted_code import (
     EXECUTED,
@@ -79,8 +81,11 @@ def is_executed() -> bool:
     return Path(EXECUTED).exists()
 
 
-@pytest.mark.parametrize("has_model_sums", [True, False], ids=["sums of model and version", "sums of the version"])
-@pytest.mark.parametrize("damage", [change_module, add_module, change_loader])
+@pytest.mark.parametrize(
+    "damage, has_model_sums",
+    [(change_module, True), (add_module, True), (change_loader, True), (change_module, False)],
+    ids=["a module", "a module more", "the loader", "a module of a model without sums"],
+)
 def test_nothing_of_a_changed_champion_is_executed_and_the_file_is_named(
     champions, damage: Damage, has_model_sums: bool
 ):
@@ -140,6 +145,15 @@ def test_bytecode_in_the_store_is_not_executed(champions):
     assert not is_executed()
 
 
+def test_the_check_in_security_md_names_the_changed_file(champions):
+    page = (ROOT / "SECURITY.md").read_text()
+    code = page.partition("<<'END'\n")[2].partition("\nEND")[0]
+    exec(code, {})
+    change_module(champions["classification"])
+    with pytest.raises(UnusableModel, match=r"changed code/.*scorer\.py"):
+        exec(code, {})
+
+
 def test_a_promotion_records_the_sums_that_the_run_recorded(champions):
     for task, folder in champions.items():
         recorded = MlflowClient().get_logged_model(folder.parent.name).tags[FILES_TAG]
@@ -180,15 +194,15 @@ def test_the_bomb_explodes_where_the_module_is_unpickled(unchecked):
 
 
 @pytest.mark.parametrize("plant", [plant_bomb, plant_bomb_in_weights, let_pytorch_load])
-@pytest.mark.parametrize("use", [predict_rows, evaluate_rows, promote_one], ids=["predict", "evaluate", "promote"])
-def test_no_command_unpickles_even_a_champion_without_sums(unchecked, plant: Damage, use: Callable[[], object]):
+def test_predict_evaluate_and_promote_unpickle_nothing_even_without_sums(unchecked, plant: Damage):
     for folder in unchecked.values():
         plant(folder)
-    if use is promote_one:
-        candidate("weaker", 0.3)
-    if plant is plant_bomb or use is promote_one:  # a promotion replaces a champion that cannot be loaded
-        use()
-    else:
-        with pytest.raises(UnusableModel, match="cannot be loaded"):
+    for use in (predict_rows, evaluate_rows):
+        is_loaded = nullcontext() if plant is plant_bomb else pytest.raises(UnusableModel, match="cannot be loaded")
+        with is_loaded:
             use()
+        assert not is_executed()
+    candidate("weaker", 0.3)
+    decision = promote_one(dry_run=True)
     assert not is_executed()
+    assert ("the champion, cannot be loaded" in decision.reason) == (plant is not plant_bomb)
