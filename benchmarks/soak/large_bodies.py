@@ -32,10 +32,11 @@ HEADER = ("body", "MB", "status", "answer, MB", "seconds", "memory of the server
 def bodies() -> Iterator[tuple[str, str, bytes]]:
     """Name, content type and content of each body."""
     names = [*read().frame, *[f"c{number}" for number in range(10_000)]]
-    row = [*read().frame.iloc[0].tolist(), *[1] * 10_000]
     lines = SHIPPED_FILE.read_text()
+    first = lines.splitlines()[0]
+    row = [*first.split(","), *[1] * 10_000]
     head = ",".join(read().frame)
-    yield "one row", CSV, f"{head}\n{lines.splitlines()[0]}\n".encode()
+    yield "one row", CSV, f"{head}\n{first}\n".encode()
     yield "10,000 columns more", CSV, f"{','.join(names)}\n{','.join(map(str, row))}\n".encode()
     yield "10,000 columns more", JSON, json.dumps({"dataframe_split": {"columns": names, "data": [row]}}).encode()
     yield "10,000 other columns", JSON, json.dumps({"dataframe_records": [dict.fromkeys(names[9:], 1)]}).encode()
@@ -44,7 +45,7 @@ def bodies() -> Iterator[tuple[str, str, bytes]]:
     yield "one field", CSV, f"{head}\nM,".encode() + b"1" * LARGE
     yield "one column's name", CSV, b"x" * LARGE
     yield "one column's name", JSON, b'{"dataframe_split": {"columns": ["' + b"x" * LARGE + b'"], "data": []}}'
-    yield "one row", CSV, f"{head}\n{lines.splitlines()[0]}\n".encode()
+    yield "one row", CSV, f"{head}\n{first}\n".encode()
 
 
 def post(address: str, kind: str, body: bytes) -> tuple[int, int]:
