@@ -14,7 +14,7 @@ from abalone.registry.loading import unchecked_text
 from abalone.registry.promoted_run import age_table
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
-from abalone.tracking.markdown import as_code, escape, format_score, markdown_table
+from abalone.tracking.markdown import data_part, escape, format_score, markdown_table
 
 LABELS = {
     "ece": "calibration error",
@@ -47,9 +47,8 @@ def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset, figures
         Paths of the figures in the UI; a name begins with the kind of the champion: ``classifier/roc.png``.
     """
     file = escape(dataset.path.name)
-    parts = [" ".join(verdict_text(evaluation, file, link) for evaluation in evaluations), LEGEND]
-    if dataset.understood:
-        parts.append(f"Data: {as_code(dataset.understood)}")
+    verdicts = [verdict_text(evaluation, file, link) for evaluation in evaluations]
+    parts = [" ".join(verdicts), LEGEND, data_part(dataset.understood)]
     parts += [_unchecked(evaluation) for evaluation in evaluations]
     for place, evaluation in enumerate(evaluations):
         parts += _champion_part(evaluation, figures)

@@ -14,7 +14,7 @@ from abalone.registry.scoring import Request, Scored, score_table
 from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, shown_target, skipped_file
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, as_text
 from abalone.tracking.addresses import Naming, link, run_path, text_only, version_path
-from abalone.tracking.markdown import as_code, escape, markdown_table
+from abalone.tracking.markdown import data_part, escape, markdown_table
 from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files, log_input, log_params
 from abalone.tracking.runs import RunOptions, experiment_id_of, tracked_run
 
@@ -105,8 +105,8 @@ def _page(run_id: str, target: str, scored: Scored, copies: Mapping[str, Path]) 
     paragraphs = [
         _headline(scored, escape(target), link),
         " ".join([escape(sentence) for sentence in _sentences(scored, target)[1:]]),
-        f"Input: {as_code(scored.understood)}",
-        markdown_table(("what", "value"), [(name, f"{value:.4g}") for name, value in scored.summary.metrics().items()]),
+        data_part(scored.understood, "Input"),
+        markdown_table(("summary", "value"), [(name, f"{value:.4g}") for name, value in scored.summary.table()]),
         f"**Look at** {', '.join(looks)}.",
     ]
     if SCORED not in copies:

@@ -8,7 +8,7 @@ from abalone.evaluation.scores import noise_of_difference
 from abalone.metrics import METRICS
 from abalone.settings import TENSOR_OUTPUTS, RingsSettings, StageSettings, load_settings
 from abalone.tracking.addresses import link, logged_model_path, run_path, runs_path
-from abalone.tracking.markdown import as_code, format_score, markdown_table
+from abalone.tracking.markdown import format_score, markdown_table
 from abalone.tracking.views import CURVES_VIEW, LEADERBOARDS, STAGES_VIEW
 
 FIGURES = {
@@ -55,11 +55,6 @@ def score_table(columns: Mapping[str, tuple[Mapping[str, float], str]], names: S
         scores = [format_score(metrics.get(f"{prefix}{name}")) for metrics, prefix in columns.values()]
         rows.append((METRICS[name].label, *scores, METRICS[name].meaning))
     return markdown_table(("score", *columns, "what it is"), rows)
-
-
-def data_part(understood: str) -> str:
-    """How the data file was read; "" if that is not known."""
-    return f"Data: {as_code(understood)}" if understood else ""
 
 
 def promotion_part(settings: StageSettings | RingsSettings) -> str:

@@ -17,8 +17,8 @@ from abalone.registry.prediction_run import predict
 from abalone.registry.scoring import Request
 from abalone.registry.versions import LEARNED_TAG
 from abalone.settings import TASKS
-from abalone.stages.page_parts import data_part
 from abalone.tracking.addresses import link
+from abalone.tracking.markdown import data_part
 from abalone.tracking.run_logging import DESCRIPTION_TAG
 from abalone.tuning.pages import winner_note
 
