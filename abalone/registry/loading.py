@@ -85,17 +85,17 @@ class LoadedModel:
         Columns of its answer.
     pyfunc : mlflow.pyfunc.PyFuncModel
         The model.
-    files : str
+    files : str, default ""
         The sums of its files, as ``file_sums`` returns them.
-    is_checked : bool
+    is_checked : bool, default False
         Whether they are those that were recorded; False if none were.
     """
 
     uri: str
     columns: tuple[str, ...]
     pyfunc: Any
-    files: str
-    is_checked: bool
+    files: str = ""
+    is_checked: bool = False
 
     @property
     def version(self) -> str:

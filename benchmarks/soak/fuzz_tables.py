@@ -58,7 +58,7 @@ def untrained_champions(folder: Path) -> dict[str, LoadedModel]:
         model = mlflow.pyfunc.load_model(path)
         columns = tuple(model.metadata.get_output_schema().input_names())
         uri = f"models:/{REGISTERED_MODELS[task]}/1"
-        champions[task] = LoadedModel(uri=uri, columns=columns, pyfunc=model, files="", is_checked=True)
+        champions[task] = LoadedModel(uri=uri, columns=columns, pyfunc=model)
     return champions
 
 
