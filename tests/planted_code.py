@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib._bootstrap_external as bytecode
+import sys
 from pathlib import Path
 
 import torch
@@ -24,6 +26,14 @@ class Bomb:
 
     def __reduce__(self) -> tuple:
         return exec, (self.statement,)
+
+
+def forget_imports() -> None:
+    """Let Python import the packages of models again, as a new process does."""
+    for name in list(sys.modules):
+        if name.startswith("abalone_model_"):
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def change_module(folder: Path) -> None:

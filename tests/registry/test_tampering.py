@@ -19,6 +19,7 @@ from planted_code import (
     add_module,
     change_loader,
     change_module,
+    forget_imports,
     let_pytorch_load,
     plant_bomb,
     plant_bomb_in_weights,
@@ -56,6 +57,7 @@ def champions(store) -> dict[str, Path]:
     for task in TASKS:
         folders[task] = model_folder(model_id_of(candidate(f"champion {task}", 0.6, task=task)))
         promote_one(task)
+    forget_imports()
     return folders
 
 
@@ -98,6 +100,7 @@ def test_nothing_of_a_changed_champion_is_executed_and_the_file_is_named(
         with pytest.raises(UnusableModel, match=f"^models:/{CLASSIFIER}/1 {problem}; train and promote again$"):
             use()
     candidate("weaker", 0.3)
+    forget_imports()
     decision = promote_one(dry_run=True)
     assert not is_executed()
     assert decision.reason.startswith("version 1, the champion, has other files than were recorded (")
@@ -106,8 +109,9 @@ def test_nothing_of_a_changed_champion_is_executed_and_the_file_is_named(
 
 
 def test_a_changed_candidate_is_refused_and_not_executed(store):
-    change_module(model_folder(model_id_of(candidate("changed", 0.9))))
     candidate("sound", 0.3)
+    change_module(model_folder(model_id_of(candidate("changed", 0.9))))
+    forget_imports()
     decision = promote_one()
     assert decision.challenger.name == "sound" and not is_executed()
     assert refusals(decision)["changed"].startswith("has other files than were recorded (changed code/abalone_model_")
@@ -139,10 +143,10 @@ def test_bytecode_in_the_store_is_not_executed(champions):
     for folder in champions.values():
         add_bytecode(folder)
     candidate("weaker", 0.3)
-    predict_rows()
-    evaluate_rows()
-    promote(TASKS, say_nothing, dry_run=True)
-    assert not is_executed()
+    for use in (predict_rows, evaluate_rows, promote_one):
+        forget_imports()
+        use()
+        assert not is_executed()
 
 
 def test_the_check_in_security_md_names_the_changed_file(champions):
