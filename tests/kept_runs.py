@@ -19,6 +19,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from abalone.tracking import kept_results
+from abalone.tracking.file_sums import FILES_TAG, file_sums
 
 
 class Server:
@@ -120,6 +121,8 @@ def contents(run_id: str) -> dict[str, Any]:
     }
     for model in models:
         assert model.source_run_id == run_id
+        sums = model.tags.pop(FILES_TAG)
+        assert sums == file_sums(Path(mlflow.artifacts.download_artifacts(model.artifact_location)))
         found[model.name] = {
             "status": model.status,
             "params": model.params,

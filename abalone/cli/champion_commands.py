@@ -211,7 +211,7 @@ def relocate(debug: bool) -> None:
     say(relocation.relocate())
 
 
-@command("file-results", "--folder kept-results")
+@command("file", "--folder kept-results")
 @click.option(
     "--folder",
     default=KEPT_RESULTS,

@@ -20,6 +20,7 @@ from mlflow.models import Model
 
 from abalone.settings import UserError
 from abalone.tracking.database import sqlite_uri
+from abalone.tracking.file_sums import FILES_TAG, file_sums
 from abalone.tracking.kept_results import DATABASE, RUN_TAG, SERVER_TAG
 from abalone.tracking.lookup import PARENT_TAG
 from abalone.tracking.reachable import without_login
@@ -157,6 +158,7 @@ def _upload(client: MlflowClient, files: Path, model: LoggedModel, run_id: str) 
         description.run_id = run_id
         description.artifact_path = model.artifact_location
         description.save(str(Path(folder, "MLmodel")))
+        client.set_logged_model_tags(model.model_id, {FILES_TAG: file_sums(Path(folder))})
         client.log_model_artifacts(model.model_id, folder)
 
 

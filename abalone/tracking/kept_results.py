@@ -49,7 +49,7 @@ def end_with_results(write: Callable[[str], None]) -> None:
         folder = _keep(run, write, error)
         raise ServerAway(
             f"{explain(error)}\nNothing needs to be trained again: the results of {run.info.run_name} are kept in "
-            f"{folder}. When the server is back, file them with: python -m abalone file-results --folder {folder}"
+            f"{folder}. When the server is back, file them with: python -m abalone file --folder {folder}"
         ) from error
 
 

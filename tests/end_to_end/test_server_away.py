@@ -85,12 +85,12 @@ def test_what_a_stage_trained_while_its_server_was_killed_is_filed_when_it_is_ba
     kill_server(port)
     out, err = stage.communicate(timeout=SECONDS)
     folder = Path("kept-results", left).absolute()
-    assert stage.returncode == 1 and f"python -m abalone file-results --folder {folder}" in err, out + err
+    assert stage.returncode == 1 and f"python -m abalone file --folder {folder}" in err, out + err
     assert "Traceback" not in err
 
     start_server(port)
     assert runs("RUNNING") == [left]
-    assert "is filed;" in output("file-results")
-    assert "is filed already" in output("file-results", "--folder", str(folder))
+    assert "is filed;" in output("file")
+    assert "is filed already" in output("file", "--folder", str(folder))
     assert contents(left) == contents(whole)
     assert len(runs("FINISHED")) == 2

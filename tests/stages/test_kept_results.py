@@ -51,7 +51,7 @@ def test_a_server_that_goes_away_at_any_call_after_the_training_loses_nothing(se
             break
         run_id = newest_run()
         folder = Path(KEPT_RESULTS, run_id)
-        assert f"file-results --folder {folder.absolute()}" in message and "Connection refused" in message
+        assert f"abalone file --folder {folder.absolute()}" in message and "Connection refused" in message
         file_results(folder, print)
         assert contents(run_id) == expected, calls
     assert calls > 8
