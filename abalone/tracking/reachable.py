@@ -25,6 +25,7 @@ TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 CLIENT_DEFAULTS = {RETRIES: "4", TIMEOUT: "30"}
 AT_START = {RETRIES: "1", TIMEOUT: "4"}  # at most two attempts of four seconds each
 HTTP_LOGGER = logging.getLogger("urllib3.connectionpool")
+DATABASE_LOGGER = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of an error that it also raises
 CONNECT_SECONDS = 4.0
 NETWORK_ERRORS = (
     "Connection refused",
@@ -40,6 +41,7 @@ def set_client_defaults() -> None:
     """Set how long MLflow's client waits for a server, unless the user has, and let it say so in plain words."""
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    DATABASE_LOGGER.setLevel(logging.CRITICAL)
     if not HTTP_LOGGER.handlers:
         handler = logging.StreamHandler()
         handler.addFilter(_reword)
@@ -95,7 +97,7 @@ def _check_server(uri: str) -> None:
         raise UserError(_server_says(address, error)) from None
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """An error in one sentence if it means that the tracking server does not answer; otherwise its own text."""
     if "Max retries exceeded" not in str(error):
         return str(error)

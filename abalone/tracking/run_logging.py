@@ -20,6 +20,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone.model.columns import RAW_COLUMNS
+from abalone.tracking.plain_errors import named
 
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
 METRICS_PER_CALL = 1000  # MLflow's limit
@@ -194,7 +195,7 @@ def log_files(
     dict
         A tag for the run, with which the UI shows the tables as tables.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, named(folder):
         for name in (*texts, *figures, *tables):
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

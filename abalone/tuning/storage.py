@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from abalone.metrics import METRICS
 from abalone.settings import SELECTION, UserError
 from abalone.tracking.database import beside_database
+from abalone.tracking.plain_errors import fault
 from abalone.tracking.processes import process_tags
 from abalone.tuning import heartbeat
 from abalone.tuning.dead_trials import give_up_trial
@@ -128,7 +129,7 @@ def _usable(storage: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = fault(error) or str(error).strip().splitlines()[0][:200]
         raise UserError(
             f"the storage {hide_password(storage)!r} cannot be used ({reason}); expected the path of a journal file, "
             "or the URL of a database that can be reached, such as sqlite:///studies.db"

@@ -14,7 +14,8 @@ import optuna
 from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
-from abalone.tracking.reachable import explain, set_client_defaults
+from abalone.tracking.plain_errors import explain
+from abalone.tracking.reachable import set_client_defaults
 from abalone.tracking.signals import defer_signals, ignore_ctrl_c
 from abalone.tuning.batches import Job, run_batches
 from abalone.tuning.dead_trials import fail_dead_trials
