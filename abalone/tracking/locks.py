@@ -20,10 +20,9 @@ ATTEMPT = 1.0  # seconds that SQLite waits by itself, in which no signal is hand
 PAUSE = 0.05  # seconds between attempts: some are refused without a wait
 QUIET = 3.0  # seconds before a wait is announced
 PATIENCE = 180.0  # seconds until a statement gives up
+AFTERMATH = 60.0  # seconds after a wait in vain in which the next one is short: they only end runs
 T = TypeVar("T")
-# Databases for which a wait has ended in vain, by its end or a Ctrl-C. What then still writes, to end its run, does not
-# wait long again, until the database answers.
-_given_up: set[str] = set()
+_given_up: dict[str, float] = {}  # when a wait for a database has ended in vain, or with a Ctrl-C
 
 
 class StoreFault(sqlite3.OperationalError):
@@ -79,36 +78,35 @@ def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: dict[
 
 def _wait(path: str, call: Callable[..., T], *arguments: Any) -> T:
     """Repeat a call until the database is not locked any more; say so, once, if that takes long."""
-    patience = ATTEMPT if path in _given_up else PATIENCE
     began = time.monotonic()
+    is_aftermath = began - _given_up.get(path, -AFTERMATH) < AFTERMATH
+    patience = ATTEMPT if is_aftermath else PATIENCE
     is_announced = False
     try:
         while True:
             try:
-                result = call(*arguments)
-                break
+                return call(*arguments)
             except sqlite3.OperationalError as error:
                 waited = time.monotonic() - began
                 _raise_unless_locked(path, error)
                 if waited >= patience:
-                    raise StoreFault(f"{path} is locked: another process has kept it so for {waited:.0f} s") from None
+                    raise StoreFault(f"{path} is locked: another process has kept it so for {waited:.0f} s") from error
             if waited >= QUIET and not is_announced:
                 print(f"Waiting up to {patience:.0f} s for {path}: another process has locked it.", file=sys.stderr)
                 is_announced = True
             time.sleep(PAUSE)
     except (StoreFault, KeyboardInterrupt, SystemExit):
-        _given_up.add(path)
+        if not is_aftermath:
+            _given_up[path] = time.monotonic()
         raise
-    _given_up.discard(path)
-    return result
 
 
 def _raise_unless_locked(path: str, error: sqlite3.OperationalError) -> None:
     """Raise an error again, with a sentence if the disk is to blame."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what extended codes add to it
     if code == sqlite3.SQLITE_FULL:
-        raise StoreFault(f"the disk is full: {path} could not be written; free some space") from None
+        raise StoreFault(f"the disk is full: {path} could not be written; free some space") from error
     if code == sqlite3.SQLITE_IOERR:
-        raise StoreFault(f"{path} could not be read or written ({error}); is the disk full or damaged?") from None
+        raise StoreFault(f"{path} could not be read or written ({error}); is the disk full or damaged?") from error
     if code != sqlite3.SQLITE_BUSY:
         raise error

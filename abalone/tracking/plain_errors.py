@@ -34,13 +34,14 @@ def explain(error: BaseException) -> str:
 
 def fault(error: BaseException) -> str:
     """What is wrong with a disk or a database, if that is the reason of an error; otherwise ""."""
-    for cause in _causes(error):
-        if isinstance(cause, StoreFault):
-            return str(cause)
+    sentence = ""
+    for cause in _causes(error):  # the last one is the first that was raised: what failed then only ended the run
         place = _full_place(cause)
         if place:
-            return f"the disk is full: {place} could not be written; free some space"
-    return ""
+            sentence = f"the disk is full: {place} could not be written; free some space"
+        elif isinstance(cause, StoreFault):
+            sentence = str(cause)
+    return sentence
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
