@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from abalone.model.columns import CLASS_LABELS
 from abalone.settings import STAGES, Settings, Stage
 from abalone.stages.experiment_map import describe_new_experiment
 from abalone.tracking.flavor import log_model
+from abalone.tracking.plain_errors import named
 from abalone.tracking.run_logging import (
     DESCRIPTION_TAG,
     Scores,
@@ -180,8 +182,9 @@ def log_models(training: Training) -> dict[str, str]:
     """
     fitted = training.data.dataset.frame.iloc[training.fitted]
     ids = {}
-    for task, model in training.models.items():
-        ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
+    with named(gettempdir()):  # where a model is saved before it is uploaded
+        for task, model in training.models.items():
+            ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
     return ids
 
 

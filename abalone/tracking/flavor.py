@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow.pyfunc
@@ -33,7 +33,6 @@ from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distr
 from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
 from abalone.model.training_range import TrainingRange
-from abalone.tracking.plain_errors import named
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
 REQUIREMENTS = ("mlflow", "torch", "pandas")
@@ -64,23 +63,22 @@ def log_model(
     str
         Id of the logged model.
     """
-    with named(gettempdir()):  # where MLflow has the model saved before it uploads it
-        info = Model.log(
-            artifact_path=None,
-            name=name,
-            flavor=sys.modules[__name__],  # Model.log calls save_model of this module
-            model=model,
-            config=config,
-            fitted=fitted,
-            params=dict(params),
-            metadata={
-                "config": dict(config),
-                "input": "float32 [n, 10], raw units",
-                "training_rows": len(fitted),
-                "training_range": TrainingRange.of(fitted).summary(),
-            },
-            validate_serving_input=False,
-        )
+    info = Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=sys.modules[__name__],  # Model.log calls save_model of this module
+        model=model,
+        config=config,
+        fitted=fitted,
+        params=dict(params),
+        metadata={
+            "config": dict(config),
+            "input": "float32 [n, 10], raw units",
+            "training_rows": len(fitted),
+            "training_range": TrainingRange.of(fitted).summary(),
+        },
+        validate_serving_input=False,
+    )
     return info.model_id
 
 
