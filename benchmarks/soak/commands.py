@@ -11,6 +11,7 @@ from functools import cache
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any
 
 LIBRARIES = ["abalone.cli.program", "mlflow.pytorch", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"]
@@ -47,6 +48,10 @@ class Command:
         """What it has printed."""
         return self.log.read_text()
 
+    def close(self) -> None:
+        """Remove the log."""
+        self.log.unlink()
+
 
 def start(folder: Path, *arguments: str) -> Command:
     """Start ``python -m abalone`` in a folder, on the database there."""
@@ -55,7 +60,9 @@ def start(folder: Path, *arguments: str) -> Command:
 
 def call(folder: Path, function: Callable[..., Any], *arguments: Any) -> Command:
     """Call a function in a process of its own, in a folder and on the database there."""
-    log = folder / f"log-{time.monotonic_ns()}.txt"
+    descriptor, name = mkstemp(".txt", "soak-")
+    os.close(descriptor)
+    log = Path(name)
     process = _context().Process(target=_work, args=(folder, log, function, arguments))
     process.start()
     return Command(process, log)
@@ -66,6 +73,7 @@ def run(folder: Path, *arguments: str) -> float:
     began = time.monotonic()
     command = start(folder, *arguments)
     assert command.finish() == 0, command.text()
+    command.close()
     return time.monotonic() - began
 
 

@@ -107,6 +107,7 @@ def kill_once(folder: Path, name: str, seconds: float, trials: int) -> tuple[dic
     command = start(folder, *arguments)
     time.sleep(seconds)
     command.kill()
+    command.close()
     before = left(folder)
     if name != "first start":
         check_champions(folder)

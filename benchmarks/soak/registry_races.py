@@ -126,6 +126,7 @@ def measure(rounds: int, seed: int = 0) -> list[list[Any]]:
                 for command in race(folder, kind, draw):
                     if command.finish() != 0:
                         refused[command.text().strip().splitlines()[-1][:300]] += 1
+                    command.close()
                 found = problems(folder, kind)
                 wrong.update(found)
                 ends[aliases_text(folder)] += 1

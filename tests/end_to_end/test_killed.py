@@ -1,4 +1,4 @@
-"""Commands that are killed at a chosen call, and what the next command makes of what they leave."""
+"""Commands that are killed at a chosen call or find no room, and what the next command makes of what they leave."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ place, name = sys.argv[1].rsplit(".", 1)
 setattr(resolve_name(place), name, lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
 sys.argv = ["abalone", *sys.argv[2:]]
 from abalone.cli.program import main
+main()
+"""
+FULL = """
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from abalone.cli.program import main
+
+@event.listens_for(Engine, "connect")
+def keep_size(connection, record):
+    connection.execute("PRAGMA max_page_count = 1")  # SQLite takes it for the size that the file has
+
 main()
 """
 
@@ -97,3 +108,13 @@ def test_trials_that_a_killed_study_left_are_tried_again(store):
     assert {run.info.status for run in runs_of("trial")} == {"RUNNING"}
     abalone(*tune)
     assert sorted(run.info.status for run in runs_of("trial")) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+
+
+@pytest.mark.parametrize("command", [STAGE, ("main", "--epochs", "1", "--trials", "0", "--seeds", "0")])
+def test_a_command_whose_database_finds_no_room_ends_with_one_sentence(store, own_folder, command):
+    done = python("-c", FULL, *command)
+    sentence = f"the disk is full: {own_folder / 'mlflow.db'} could not be written; free some space"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"Error: {sentence}")
+    assert "Traceback" not in done.stderr and "sqlalche.me" not in done.stderr + done.stdout
+    abalone(*STAGE)
+    assert "RUNNING" not in {run.info.status for stage in ("classify", "main") for run in runs_of(stage)}
