@@ -54,15 +54,17 @@ def sqlite_uri(path: Path) -> str:
 def settle_store() -> None:
     """Name an SQLite tracking database by its absolute path, for this process and those that it starts.
 
+    From here on, this process waits for locked databases.
+
     Raises
     ------
     UserError
         If ``mlflow run`` has made its run in the database of another folder.
     """
+    wait_for_locks()
     path = database_path()
     if path is None:
         return
-    wait_for_locks()
     _check_folder(path)
     _, mark, options = mlflow.get_tracking_uri().partition("?")
     mlflow.set_tracking_uri(sqlite_uri(path) + mark + options)

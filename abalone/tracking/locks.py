@@ -108,5 +108,7 @@ def _raise_unless_locked(path: str, error: sqlite3.OperationalError) -> None:
         raise StoreFault(f"the disk is full: {path} could not be written; free some space") from error
     if code == sqlite3.SQLITE_IOERR:
         raise StoreFault(f"{path} could not be read or written ({error}); is the disk full or damaged?") from error
+    if code == sqlite3.SQLITE_READONLY:
+        raise StoreFault(f"{path} cannot be written: it is read-only, or was removed meanwhile") from error
     if code != sqlite3.SQLITE_BUSY:
         raise error

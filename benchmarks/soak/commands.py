@@ -16,7 +16,7 @@ from typing import Any
 
 LIBRARIES = ["abalone.cli.program", "mlflow.pytorch", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"]
 LIBRARIES += ["torch", "pandas", "optuna", "matplotlib.backends.backend_agg", "sklearn.model_selection"]
-LONGEST = 600.0  # seconds that a command may take
+LONGEST = 3600.0  # seconds that a command may take
 
 
 @dataclass

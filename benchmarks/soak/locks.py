@@ -17,7 +17,7 @@ from benchmarks.soak.commands import run, start, table, use
 
 TRIALS = 32
 LONG = {  # they train long enough for a lock in the middle
-    "classify": ("classify", "--epochs", "2000"),
+    "classify": ("classify", "--epochs", "300"),
     "rings": ("rings", "--epochs", "40", "--members", "4"),
     "tune": ("tune", "--epochs", "100", "--trials", str(TRIALS), "--study", "{study}"),
 }

@@ -142,3 +142,14 @@ def test_a_database_for_which_there_is_no_room_is_named(own_folder, clock):
         with pytest.raises(Exception) as raised:
             connection.execute(text("INSERT INTO words VALUES (:word)"), [{"word": "x" * 100_000}])
     assert fault(raised.value) == f"the disk is full: {path} could not be written; free some space"
+
+
+def test_a_database_that_was_removed_meanwhile_is_named(own_folder, clock):
+    locks.wait_for_locks()
+    path = Path("gone.db").absolute()
+    with create_engine(f"sqlite:///{path}").connect() as connection:
+        connection.execute(text("CREATE TABLE words (word TEXT)"))
+        path.unlink()
+        with pytest.raises(Exception) as raised:
+            connection.execute(text("INSERT INTO words VALUES ('a')"))
+    assert fault(raised.value) == f"{path} cannot be written: it is read-only, or was removed meanwhile"
