@@ -19,7 +19,8 @@ from abalone.tracking.team_server import _login_settings
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 # Of the Compose specification, what the file uses.
-SERVICE_KEYS = "image build restart depends_on entrypoint command environment ports volumes configs healthcheck".split()
+SERVICE_KEYS = {"image", "build", "restart", "depends_on", "entrypoint", "command"}
+SERVICE_KEYS |= {"environment", "ports", "volumes", "configs", "healthcheck"}
 CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
 TEMPLATE = yaml.safe_load((ROOT / "deploy" / "kubernetes_job_template.yaml").read_text())
 
@@ -27,7 +28,7 @@ TEMPLATE = yaml.safe_load((ROOT / "deploy" / "kubernetes_job_template.yaml").rea
 def test_compose_has_the_form_of_the_specification():
     assert set(COMPOSE) <= {"name", "services", "configs", "volumes"}
     for name, service in SERVICES.items():
-        assert set(service) <= set(SERVICE_KEYS), name
+        assert set(service) <= SERVICE_KEYS, name
         assert "image" in service or "build" in service, name
         for needed, how in service.get("depends_on", {}).items():
             assert how["condition"] in CONDITIONS
