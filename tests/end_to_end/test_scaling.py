@@ -65,8 +65,9 @@ class Team:
             machines = self.machines if line.startswith(ON_EACH_MACHINE) else self.machines[:1]
             shell, variables = warm_shell(line)
             with ThreadPoolExecutor() as side_by_side:
-                done = [side_by_side.submit(run, shell, machine, **variables, **self.exported) for machine in machines]
-            assert all(future.result() for future in done)
+                done = [side_by_side.submit(run, shell, folder, **variables, **self.exported) for folder in machines]
+            for machine in done:
+                machine.result()  # or its error
 
     def make(self, arguments: list[str]) -> None:
         """Run ``make``; what it prints to be entered on each machine is then in all of them."""
