@@ -6,7 +6,6 @@ What a machine has of its own here is a folder and the variables that ``make ser
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from documents import check_out, code_blocks, run, warm_shell
 from helpers import free_port
 from mlflow import MlflowClient
+from warm_processes import PYTHON, warm_variables
 
 from abalone.tracking.browse import listens
 
@@ -47,7 +47,7 @@ class Team:
             for name, value in exports(code).items():
                 assert re.fullmatch(re.escape(value).replace(re.escape("..."), ".+"), self.exported[name])
         elif language == "python":
-            run([sys.executable, "-c", code], self.machines[0], **self.exported)
+            run([PYTHON, "-c", code], self.machines[0], **warm_variables(), **self.exported)
         else:
             assert language == "bash"
             for line in code.splitlines():
@@ -90,7 +90,8 @@ def team() -> Iterator[Team]:
         Path(folder).chmod(0o755)
         team = Team(Path(folder))
         yield team
-        team.make(["server-stop"])  # once more does no harm
+        if listens(int(team.port)) or listens(DATABASE_PORT):  # a block has failed
+            team.make(["server-stop"])
 
 
 @pytest.mark.slow
