@@ -50,7 +50,7 @@ format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
 	ruff format .
 
-mlproject: $(VENV)/.installed ## write MLproject from the commands and experiments/
+mlproject: $(VENV)/.installed ## write MLproject and deploy/MLproject from the commands and experiments/
 	python -m abalone.cli.mlproject
 
 lock: $(VENV)/.installed-test ## write requirements.lock from pyproject.toml; all versions anew with UPGRADE=--upgrade
