@@ -1,6 +1,7 @@
-"""Write both ``MLproject`` files from the commands and their settings: ``python -m abalone.cli.mlproject``, or ``make mlproject``.
+"""Write both ``MLproject`` files from the commands and their settings: ``make mlproject``.
 
-MLflow reads parameters and defaults of an entry point from such a file alone, so it repeats what the command line knows.
+MLflow reads parameters and defaults of an entry point from such a file alone, so it repeats what the command line
+knows.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from abalone.registry.candidates import Candidate, validation_rows
 from abalone.registry.loading import UnreachableModel, load_model
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, UserError
+from abalone.tracking.file_sums import FILES_TAG
 from abalone.tracking.lookup import data_source
 
 SHIPPED = "uci"  # data whose content is known: its SHA-256 is checked
@@ -47,12 +48,15 @@ class Champion:
         Fingerprint of its split; empty if it is not known.
     settings : mapping of str to str
         Settings of its training, such as ``data``, ``seed`` and ``refit``; empty if they are not known.
+    files : str
+        The sums of its files that were recorded; empty if there are none.
     """
 
     version: int
     run_id: str
     split: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    files: str = ""
 
 
 def find_champion(task: str) -> Champion | None:
@@ -80,6 +84,7 @@ def find_champion(task: str) -> Champion | None:
         run_id=run_id or "",
         split=known_split or _shipped_split(settings),
         settings=settings,
+        files=version.tags.get(FILES_TAG, ""),
     )
 
 
@@ -148,7 +153,7 @@ def champion_predictions(task: str, challenger: Candidate, champion: Champion, r
     named = f"version {champion.version}"
     answer = ANSWER_COLUMNS[task]
     try:
-        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}")
+        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}", champion.files)
         if answer not in model.columns:
             raise Incomparable(f"{named} answers with {', '.join(model.columns)}, not with {answer}")
         model.predict(rows.head())

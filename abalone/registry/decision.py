@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from abalone.evaluation.scores import paired_bootstrap
-from abalone.registry.candidates import Candidate, find_candidates, refuse_rolled_back, validation_rows
+from abalone.registry.candidates import (
+    Candidate,
+    add_recorded_files,
+    find_candidates,
+    refuse_rolled_back,
+    validation_rows,
+)
 from abalone.registry.champion import Champion, Incomparable, champion_predictions, find_champion
 from abalone.registry.loading import UnusableModel
 from abalone.registry.splits import SplitChoice, choose_split
@@ -88,7 +94,8 @@ def decide(
         As for ``promote``.
     """
     champion = find_champion(task)
-    found = refuse_rolled_back(find_candidates(task, experiment_id), versions(task))
+    known = versions(task)
+    found = add_recorded_files(refuse_rolled_back(find_candidates(task, experiment_id), known), known)
     choice, candidates = choose_split(found, champion.split if champion else "", split)
     challenger = next((candidate for candidate in candidates if not candidate.refusal), None)
     promotes, reason = _judge(task, challenger, champion, min_improvement, force)

@@ -28,6 +28,19 @@ def shown_target(target: str) -> str:
     return "stdout" if target in STDOUT else target
 
 
+def _path(what: str, given: str) -> Path:
+    """The path that was given, which need not exist."""
+    try:
+        path = Path(given).expanduser()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, an unknown ~user
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{what} {given!r}: not a path that can be used ({reason})") from None
+    return path
+
+
 @contextmanager
 def open_input(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
     """Open a file to read as bytes; what cannot be read twice, such as a pipe, is copied to a temporary file first.
@@ -43,11 +56,11 @@ def open_input(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
     UserError
         If it cannot be read.
     """
-    path = Path(source).expanduser()
     if source in STDIN:
         with _copy(stdin) as file:
             yield file
         return
+    path = _path("input", source)
     if not source or not path.exists() or path.is_dir():
         raise UserError(f"input {source!r}: no such file in {Path.cwd()}; give -P input=ROWS.csv, or - for stdin")
     try:
@@ -89,7 +102,7 @@ def open_output(target: str, stdout: TextIO) -> Iterator[IO[str]]:
         with _deliver_to(stdout, target) as file:
             yield file
         return
-    given = Path(target).expanduser()
+    given = _path("output", target)
     if given.is_fifo() or given.is_char_device():
         with given.open("w", encoding="utf-8") as device, _deliver_to(device, target) as file:
             yield file

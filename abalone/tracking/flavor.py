@@ -25,6 +25,7 @@ import mlflow.pyfunc
 import mlflow.pytorch
 import pandas as pd
 import torch
+from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from torch import nn
@@ -33,6 +34,7 @@ from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distr
 from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
 from abalone.model.training_range import TrainingRange
+from abalone.tracking.file_sums import FILES_TAG, file_sums
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
 REQUIREMENTS = ("mlflow", "torch", "pandas")
@@ -122,6 +124,8 @@ def save_model(
 ) -> None:
     """Write both flavors into a folder; ``mlflow.models.Model.log`` calls this.
 
+    The sums of the files become a tag of the logged model, so that a promotion finds what was changed since.
+
     Parameters
     ----------
     path : str
@@ -165,6 +169,8 @@ def save_model(
         python_env="python_env.yaml",
     )
     mlflow_model.save(str(Path(path, "MLmodel")))
+    if mlflow_model.model_id:  # None for a model that is saved without a store
+        MlflowClient().set_logged_model_tags(mlflow_model.model_id, {FILES_TAG: file_sums(Path(path))})
 
 
 def requirements() -> list[str]:
