@@ -37,6 +37,7 @@ from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
 from abalone.tracking.addresses import artifact_picture, link, run_path
 from abalone.tracking.markdown import markdown_table
+from abalone.tracking.plain_errors import explain
 from abalone.tracking.reachable import check_store
 from abalone.tracking.run_logging import DESCRIPTION_TAG, describe_experiment, log_files, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse, tracked_run
@@ -195,7 +196,7 @@ def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> 
 
 def _message(error: Exception) -> str:
     """The text of an error, which is never empty, because an empty one would count as success."""
-    return str(error) or type(error).__name__
+    return explain(error) or type(error).__name__
 
 
 def _log_results(run_id: str, results: Sequence[Result], promotions: Sequence[Promotion]) -> str:

@@ -21,6 +21,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from abalone.tracking import kept_results
 from abalone.tracking.file_sums import FILES_TAG, file_sums
 
+OWN_TAGS = ("process", "dirty", "mlflow.source.git.commit")
+
 
 class Server:
     """The store of a test in the place of a server: from a given call on, none is answered.
@@ -102,7 +104,7 @@ def leave_during(module: Any, train: str, server: Server, monkeypatch: pytest.Mo
 def contents(run_id: str) -> dict[str, Any]:
     """Everything that a run consists of, with ``RUN`` and ``MODEL`` for the ids, and without what each run has its own.
 
-    Those are times, and the process.
+    Those are times, the process, and the state of the work tree, which may change while a test runs.
     """
     client = MlflowClient()
     run = client.get_run(run_id)
@@ -112,7 +114,7 @@ def contents(run_id: str) -> dict[str, Any]:
         "status": run.info.status,
         "name": run.info.run_name,
         "params": run.data.params,
-        "tags": {key: rename(value, names) for key, value in run.data.tags.items() if key != "process"},
+        "tags": {key: rename(value, names) for key, value in run.data.tags.items() if key not in OWN_TAGS},
         "curves": {name: points(client.get_metric_history(run_id, name)) for name in run.data.metrics},
         "inputs": [
             (item.dataset.to_dictionary(), [tag.value for tag in item.tags]) for item in run.inputs.dataset_inputs

@@ -13,6 +13,7 @@ import click
 from abalone import settings
 from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
+from abalone.tracking.plain_errors import fault
 from abalone.tracking.reachable import explain, is_away, set_client_defaults
 
 cli = SectionedGroup(
@@ -85,6 +86,9 @@ def _silence_mlflow() -> None:
 
 
 def _message(error: Exception) -> str:
+    sentence = fault(error)
+    if sentence:
+        return sentence
     if isinstance(error, settings.UserError):
         return str(error)
     if is_away(error):

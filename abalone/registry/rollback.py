@@ -110,7 +110,10 @@ def _carry_out(client: MlflowClient, name: str, swap: Swap) -> None:
     client.set_registered_model_tag(name, ROLLING_BACK, json.dumps(asdict(swap)))
     if not swap.is_undo:
         client.set_model_version_tag(name, str(swap.going), ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
-    set_alias(client, name, CHAMPION, swap.coming)
+    if not set_alias(client, name, CHAMPION, swap.coming):
+        client.delete_model_version_tag(name, str(swap.going), ROLLED_BACK)
+        client.delete_registered_model_tag(name, ROLLING_BACK)
+        raise UserError(f"{name} has no version {swap.coming} any more; nothing to roll back to")
     set_alias(client, name, PREVIOUS, swap.going)
     if swap.is_undo:
         client.delete_model_version_tag(name, str(swap.coming), ROLLED_BACK)

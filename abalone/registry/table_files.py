@@ -12,6 +12,7 @@ from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, BinaryIO, TextIO
 
 from abalone.settings import UserError
+from abalone.tracking.drafts import draft_of, remove_dead_drafts
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STDIN = ("-", "/dev/stdin")
@@ -131,7 +132,8 @@ def _deliver_to(stream: IO[str], name: str) -> Iterator[IO[str]]:
 
 @contextmanager
 def _replacement_of(path: Path) -> Iterator[TextIO]:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    remove_dead_drafts(path)
+    part = draft_of(path)
     try:
         with part.open("w", encoding="utf-8") as file:
             if path.exists():
@@ -139,7 +141,7 @@ def _replacement_of(path: Path) -> Iterator[TextIO]:
             yield file
         part.replace(path)
     except OSError as error:
-        # The error names the part, which tells the user nothing.
+        error.filename = str(path)  # it names the part, which tells the user nothing
         raise UserError(f"{path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from tempfile import gettempdir
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,7 @@ from abalone.settings import STAGES, Settings, Stage
 from abalone.stages.experiment_map import describe_new_experiment
 from abalone.tracking.flavor import log_model
 from abalone.tracking.kept_results import end_with_results
+from abalone.tracking.plain_errors import named
 from abalone.tracking.run_logging import (
     DESCRIPTION_TAG,
     Scores,
@@ -209,8 +211,9 @@ def _log_models(training: Training) -> dict[str, str]:
     """Log the models of a training in the active run; return their ids by task."""
     fitted = training.data.dataset.frame.iloc[training.fitted]
     ids = {}
-    for task, model in training.models.items():
-        ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
+    with named(gettempdir()):  # where a model is saved before it is uploaded
+        for task, model in training.models.items():
+            ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
     return ids
 
 

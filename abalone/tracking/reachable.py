@@ -28,6 +28,7 @@ CLIENT_DEFAULTS = {RETRIES: "3", TIMEOUT: "8", BACKOFF: "4"}
 AT_ONCE = {RETRIES: "0", TIMEOUT: "4"}
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 HTTP_LOGGER = logging.getLogger("urllib3.connectionpool")
+DATABASE_LOGGER = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of an error that it also raises
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 6.0
 NETWORK_ERRORS = (
@@ -51,6 +52,7 @@ def set_client_defaults() -> None:
     """Set how long MLflow's client waits for a server, unless the user has, and let it say so in plain words."""
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    DATABASE_LOGGER.setLevel(logging.CRITICAL)
     if not HTTP_LOGGER.handlers:
         handler = logging.StreamHandler()
         handler.addFilter(_reword)

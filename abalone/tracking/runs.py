@@ -19,6 +19,7 @@ from abalone.settings import UserError
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import create_experiment, prepare_database, settle_store
 from abalone.tracking.experiments import refuse_deleted
+from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import close_orphans, process_tags
 from abalone.tracking.reachable import no_http_retries
 from abalone.tracking.relocation import check_artifacts
@@ -89,7 +90,7 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
             end_active_run(run_id, "KILLED")
             raise
         except BaseException as error:
-            end_active_run(run_id, "FAILED", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
+            end_active_run(run_id, "FAILED", f"{type(error).__name__}: {explain(error)}"[:MAX_ERROR_LENGTH])
             raise
 
 

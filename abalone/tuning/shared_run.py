@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from abalone.settings import UserError
 from abalone.tracking.addresses import link, run_path
 from abalone.tracking.lookup import PARENT_TAG, find_experiment, study_runs
+from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import PROCESS_TAG, may_live, process_tags
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.runs import MAX_ERROR_LENGTH, RunOptions, end_active_run, open_run
@@ -73,7 +74,7 @@ def shared_run(study: optuna.Study, name: str, tags: Mapping[str, str], options:
         _leave(study, run_id, "KILLED")
         raise
     except BaseException as error:
-        _leave(study, run_id, "FAILED", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
+        _leave(study, run_id, "FAILED", f"{type(error).__name__}: {explain(error)}"[:MAX_ERROR_LENGTH])
         raise
 
 
