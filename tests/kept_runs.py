@@ -128,7 +128,7 @@ def contents(run_id: str) -> dict[str, Any]:
         found[model.name] = {
             "status": model.status,
             "params": model.params,
-            "tags": model.tags,
+            "tags": {key: value for key, value in model.tags.items() if key not in OWN_TAGS},
             "metrics": points(model.metrics),
             "files": files(model.artifact_location, names),
         }
