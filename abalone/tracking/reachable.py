@@ -52,12 +52,16 @@ def set_client_defaults() -> None:
     """Set how long MLflow's client waits for a server, unless the user has, and let it say so in plain words."""
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    DATABASE_LOGGER.setLevel(logging.CRITICAL)
+    DATABASE_LOGGER.addFilter(_below_error)
     if not HTTP_LOGGER.handlers:
         handler = logging.StreamHandler()
         handler.addFilter(_reword)
         HTTP_LOGGER.addHandler(handler)
         HTTP_LOGGER.propagate = False
+
+
+def _below_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def _reword(record: logging.LogRecord) -> bool:
