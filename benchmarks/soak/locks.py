@@ -42,7 +42,7 @@ def lock_once(folder: Path, seconds: float, is_in_the_middle: bool) -> list[list
     began = time.time() * 1000
     if is_in_the_middle:
         commands = start_all(folder, chosen, study)
-        wait_for_runs(folder, len(chosen), began)
+        wait_for_runs(folder, set(chosen), began)
         hold(folder, seconds)
     else:
         database = sqlite3.connect(folder / "mlflow.db", isolation_level=None, timeout=60)
@@ -68,14 +68,16 @@ def start_all(folder: Path, chosen: dict[str, tuple[str, ...]], study: str) -> d
     return {name: start(folder, *[word.format(study=study) for word in words]) for name, words in chosen.items()}
 
 
-def wait_for_runs(folder: Path, number: int, since: float) -> None:
-    """Wait until so many runs have begun."""
+def wait_for_runs(folder: Path, stages: set[str], since: float) -> None:
+    """Wait until a run of each of these stages has begun."""
     from mlflow import MlflowClient
 
     client = MlflowClient(use(folder))
-    query = f"attributes.status = 'RUNNING' and attributes.start_time > {since:.0f}"
-    while len(client.search_runs(["1"], query)) < number:
+    begun: set[str] = set()
+    while not stages <= begun:
         time.sleep(0.2)
+        runs = client.search_runs(["1"], f"attributes.start_time > {since:.0f}")
+        begun = {run.data.tags.get("stage", "") for run in runs}
 
 
 def trials(folder: Path, study: str, name: str) -> list[Any]:
