@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
@@ -24,6 +23,7 @@ from abalone.registry.loading import UnreachableModel, UnusableModel, describe, 
 from abalone.registry.versions import all_pages, find_rolled_back
 from abalone.settings import SELECTION
 from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.logged_tables import read_table
 
 MARGIN = 0.05
 LARGEST_SCORE = sys.float_info.max  # MLflow's database stores infinity as this
@@ -237,5 +237,4 @@ def validation_rows(run_id: str) -> pd.DataFrame:
 
 def predicted_rows(run_id: str, part: str) -> pd.DataFrame:
     """Load a run's rows of a part, ``val`` or ``test``, with its predictions."""
-    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/{part}.json")
-    return pd.DataFrame(table["data"], columns=table["columns"])
+    return read_table(run_id, f"predictions/{part}.json")

@@ -20,6 +20,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone.model.columns import RAW_COLUMNS
+from abalone.tracking.logged_tables import write_table
 from abalone.tracking.plain_errors import named
 
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
@@ -187,6 +188,7 @@ def log_files(
     texts : mapping of path to str
     figures : mapping of path (``.png``) to Figure
     tables : mapping of path (``.json``) to DataFrame
+        Written as ``logged_tables`` says.
     files : mapping of path to Path
         Files to copy.
 
@@ -203,7 +205,7 @@ def log_files(
         for name, figure in figures.items():
             figure.savefig(Path(folder, name))
         for name, frame in tables.items():
-            frame.to_json(Path(folder, name), orient="split", index=False)
+            write_table(frame, Path(folder, name))
         for name, file in files.items():
             shutil.copyfile(file, Path(folder, name))
         MlflowClient().log_artifacts(run_id, folder)
