@@ -58,7 +58,7 @@ def _full_place(error: BaseException) -> str:
         full = [str(target) for _, target, reason in error.args[0] if FULL_TEXT in str(reason)]
         return full[0] if full else ""
     if isinstance(error, OSError) and error.errno in FULL:
-        return str(error.filename or "a file")
+        return str(error.filename2 or error.filename or "a file")  # of a copy, the second one is the target
     if isinstance(error, RuntimeError) and "unexpected pos" in str(error):  # all that torch says; MLflow saves there
         return tempfile.gettempdir()
     return ""

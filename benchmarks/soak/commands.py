@@ -95,6 +95,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 @cache
 def _context() -> Any:
     os.environ |= {"OMP_NUM_THREADS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     context = get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
     return context

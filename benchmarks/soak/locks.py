@@ -10,6 +10,8 @@ import argparse
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,12 @@ SHORT = {"status": ("status",), "promote": ("promote", "--task", "classification
 WAITING = "another process has locked it"
 
 
-def hold(folder: Path, seconds: float) -> None:
-    """Lock the database for so many seconds."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock the database within the block."""
     database = sqlite3.connect(folder / "mlflow.db", isolation_level=None, timeout=60)
     database.execute("BEGIN EXCLUSIVE")
-    time.sleep(seconds)
+    yield
     database.execute("COMMIT")
     database.close()
 
@@ -37,20 +40,17 @@ def hold(folder: Path, seconds: float) -> None:
 def lock_once(folder: Path, seconds: float, is_in_the_middle: bool) -> list[list[Any]]:
     """Lock the database once; a row for each command that ran meanwhile."""
     when = "in the middle" if is_in_the_middle else "at the start"
-    chosen = LONG if is_in_the_middle else LONG | SHORT
     study = f"{when} {seconds:g}"
     began = time.time() * 1000
     if is_in_the_middle:
-        commands = start_all(folder, chosen, study)
-        wait_for_runs(folder, len(chosen), began)
-        hold(folder, seconds)
+        commands = start_all(folder, LONG, study)
+        wait_for_runs(folder, set(LONG), began)
+        with locked(folder):
+            time.sleep(seconds)
     else:
-        database = sqlite3.connect(folder / "mlflow.db", isolation_level=None, timeout=60)
-        database.execute("BEGIN EXCLUSIVE")
-        commands = start_all(folder, chosen, study)
-        time.sleep(seconds)
-        database.execute("COMMIT")
-        database.close()
+        with locked(folder):
+            commands = start_all(folder, LONG | SHORT, study)
+            time.sleep(seconds)
     rows = []
     for name, command in commands.items():
         status = command.finish()
@@ -68,14 +68,16 @@ def start_all(folder: Path, chosen: dict[str, tuple[str, ...]], study: str) -> d
     return {name: start(folder, *[word.format(study=study) for word in words]) for name, words in chosen.items()}
 
 
-def wait_for_runs(folder: Path, number: int, since: float) -> None:
-    """Wait until so many runs have begun."""
+def wait_for_runs(folder: Path, stages: set[str], since: float) -> None:
+    """Wait until a run of each of these stages has begun."""
     from mlflow import MlflowClient
 
     client = MlflowClient(use(folder))
-    query = f"attributes.status = 'RUNNING' and attributes.start_time > {since:.0f}"
-    while len(client.search_runs(["1"], query)) < number:
+    begun: set[str] = set()
+    while not stages <= begun:
         time.sleep(0.2)
+        runs = client.search_runs(["1"], f"attributes.start_time > {since:.0f}")
+        begun = {run.data.tags.get("stage", "") for run in runs}
 
 
 def trials(folder: Path, study: str, name: str) -> list[Any]:

@@ -39,6 +39,11 @@ def test_the_place_is_the_file_that_the_error_names_or_else_the_folder_that_is_w
     assert fault(raised.value) == says("figures/roc.png")
 
 
+def test_of_a_copy_the_target_is_the_place():
+    error = OSError(errno.ENOSPC, "full", "here/model.pth", None, "there/model.pth")
+    assert fault(error) == says("there/model.pth")
+
+
 def test_of_several_errors_the_first_one_counts():
     with pytest.raises(ValueError) as raised:
         try:
