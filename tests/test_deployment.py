@@ -140,7 +140,7 @@ def stand_in_for_kubernetes(monkeypatch: pytest.MonkeyPatch, pods: list[dict]) -
             pods.append(body)
             [container] = body["spec"]["template"]["spec"]["containers"]
             variables = {entry["name"]: entry["value"] for entry in container["env"]}
-            subprocess.run(container["command"], check=True, env=environment() | variables, timeout=120)
+            subprocess.run(container["command"], check=True, env=environment() | variables, timeout=300)
 
         def read_namespaced_job_status(self, name: str, namespace: str, pretty: bool) -> SimpleNamespace:
             complete = SimpleNamespace(status="True", type="Complete", message="Job completed")
