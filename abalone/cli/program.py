@@ -44,6 +44,7 @@ class Interrupted(SystemExit):
 def main() -> None:
     """Run the command line; a failure is one message on stderr and a nonzero exit status."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # it asks the server, for files this small
     # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     set_client_defaults()

@@ -8,20 +8,26 @@ the next is tried.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, Run
+from mlflow.models import ModelSignature
 
 from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import all_pages, find_rolled_back
 from abalone.settings import SELECTION
+from abalone.tracking.fetching import fetch_file
+from abalone.tracking.known_runs import known_run, remember_place
 
 MARGIN = 0.05
 LARGEST_SCORE = sys.float_info.max  # MLflow's database stores infinity as this
@@ -49,6 +55,14 @@ class Candidate:
         Selection metric on validation, of the baseline on validation, and on test; None if not logged.
     refusal : str
         Why the run cannot be promoted; empty if it can.
+    address : str
+        Where the files of the model are; empty if the run has none.
+    run : Run, optional
+        The run as the store has it.
+    signature : ModelSignature, optional
+        That of the model, once it was loaded.
+    rows : DataFrame, optional
+        Its validation rows, once they were loaded; see ``validation_rows``.
     """
 
     run_id: str
@@ -65,6 +79,10 @@ class Candidate:
     baseline: float | None
     test: float | None
     refusal: str = ""
+    address: str = ""
+    run: Run | None = field(default=None, repr=False)
+    signature: ModelSignature | None = None
+    rows: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     @property
     def lead(self) -> float:
@@ -85,6 +103,8 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
     models = _models_by_run(client, task, experiment_id)
     candidates = []
     for run in all_pages(client.search_runs, [experiment_id], f"tags.task LIKE '%{task}%'"):
+        remember_place(run)
+        model = models.get(run.info.run_id)
         tags = run.data.tags
         params = run.data.params
         metrics = run.data.metrics
@@ -98,20 +118,22 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             split=tags.get("split", ""),
             data=params.get("data", ""),
             seed=params.get("seed", ""),
-            model_id=models.get(run.info.run_id, ""),
+            model_id=model.model_id if model else "",
             score=metrics.get(f"val/{metric}"),
             baseline=metrics.get(f"baseline/val_{metric}"),
             test=metrics.get(f"test/{metric}"),
+            address=model.artifact_location if model else "",
+            run=run,
         )
         candidates.append(replace(candidate, refusal=_gate_refusal(task, candidate)))
     return candidates
 
 
-def _models_by_run(client: MlflowClient, task: str, experiment_id: str) -> dict[str, str]:
+def _models_by_run(client: MlflowClient, task: str, experiment_id: str) -> dict[str, LoggedModel]:
     models = {}
     for model in all_pages(client.search_logged_models, [experiment_id], f"params.task = '{task}'"):
         if str(model.status) == "READY":
-            models[model.source_run_id] = model.model_id
+            models[model.source_run_id] = model
     return models
 
 
@@ -144,10 +166,9 @@ def try_models(candidates: Sequence[Candidate], split: str) -> list[Candidate]:
     for place, candidate in enumerate(judged):
         if candidate.refusal or candidate.split != split:
             continue
-        problem = _model_refusal(candidate)
-        if not problem:
+        judged[place] = _try_model(candidate)
+        if not judged[place].refusal:
             break
-        judged[place] = replace(candidate, refusal=problem)
     return judged
 
 
@@ -179,18 +200,20 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
     return ""
 
 
-def _model_refusal(candidate: Candidate) -> str:
+def _try_model(candidate: Candidate) -> Candidate:
+    """Load a candidate's model and score a few rows; return it with the model's signature, or with a refusal."""
     try:
         rows = validation_rows(candidate.run_id)
     except Exception as error:  # a lost or damaged file raises errors of any kind
-        return f"its validation predictions cannot be loaded ({describe(error)})"
+        return replace(candidate, refusal=f"its validation predictions cannot be loaded ({describe(error)})")
     try:
-        load_model(f"models:/{candidate.model_id}").predict(rows.head())
+        model = load_model(f"models:/{candidate.model_id}", candidate.address)
+        model.predict(rows.head())
     except (UnreachableModel, UnusableModel) as error:
-        return error.problem
+        return replace(candidate, refusal=error.problem)
     except BadRows as error:
-        return f"its model refuses its own validation rows ({error.message})"
-    return ""
+        return replace(candidate, refusal=f"its model refuses its own validation rows ({error.message})")
+    return replace(candidate, signature=model.pyfunc.metadata.signature, rows=rows)
 
 
 def _rank(candidate: Candidate) -> tuple:
@@ -214,5 +237,7 @@ def validation_rows(run_id: str) -> pd.DataFrame:
 
 def predicted_rows(run_id: str, part: str) -> pd.DataFrame:
     """Load a run's rows of a part, ``val`` or ``test``, with its predictions."""
-    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/{part}.json")
+    with TemporaryDirectory() as folder:
+        file = fetch_file(known_run(run_id).address, f"predictions/{part}.json", Path(folder))
+        table = json.loads(file.read_text(encoding="utf-8"))
     return pd.DataFrame(table["data"], columns=table["columns"])

@@ -5,7 +5,9 @@ for different reasons. If the files cannot be fetched, the store is at fault and
 (``UnreachableModel``). A model that was fetched but cannot be loaded, or fails on valid rows, is of no use to anyone
 (``UnusableModel``): it was logged by an older version of the project, or its files are damaged.
 
-The files are copied to a temporary folder even if the store is a local one. A read error then belongs to the fetch,
+Only the files of the pyfunc flavor are fetched: ``MLmodel``, the weights and the archive of code.
+
+They are copied to a temporary folder even if the store is a local one. A read error then belongs to the fetch,
 and Python writes no bytecode into the store. The folder is deleted as soon as the model is in memory.
 """
 
@@ -25,12 +27,14 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.models.model import MLMODEL_FILE_NAME
 
 from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
 from abalone.model.rows import BadRows
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.database import settle_store
+from abalone.tracking.fetching import fetch_file, fetch_folder
 from abalone.tracking.relocation import missing_folder
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
@@ -168,13 +172,15 @@ def load_champion(task: str) -> LoadedModel:
     return load_model(f"models:/{name}/{version.version}")
 
 
-def load_model(uri: str) -> LoadedModel:
+def load_model(uri: str, address: str = "") -> LoadedModel:
     """Load a model with the code that was logged with it.
 
     Parameters
     ----------
     uri : str
         ``models:/NAME/VERSION`` or ``models:/ID``.
+    address : str
+        Where its files are; "" to ask the store.
 
     Raises
     ------
@@ -184,7 +190,7 @@ def load_model(uri: str) -> LoadedModel:
         If they were fetched but cannot be loaded.
     """
     with TemporaryDirectory(prefix="abalone-model-") as folder:
-        _fetch(uri, Path(folder))
+        _fetch(uri, address, Path(folder))
         try:
             with _undo_imports_on_failure(_own_package(Path(folder))):
                 pyfunc = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
@@ -200,25 +206,39 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
 
 
-def _fetch(uri: str, folder: Path) -> None:
-    """Copy a model's files into a folder."""
+def _fetch(uri: str, address: str, folder: Path) -> None:
+    """Copy the files of a model's pyfunc flavor into a folder: to a server, every file is a request."""
     try:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+        address = address or _address(uri)
+        fetch_file(address, MLMODEL_FILE_NAME, folder)
+        names = _files_of_pyfunc(folder)
+        for name in names:
+            fetch_file(address, name, folder)
+        if not names:
+            fetch_folder(address, "", folder)
     except Exception as error:  # each kind of store has errors of its own
-        raise UnreachableModel(uri, missing_folder(_address(uri)) or describe(error)) from error
-    if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
-        raise UnreachableModel(uri, missing_folder(_address(uri)) or "there is no file MLmodel")
+        raise UnreachableModel(uri, missing_folder(address) or describe(error)) from error
+
+
+def _files_of_pyfunc(folder: Path) -> list[str]:
+    """Paths of the files that a model's pyfunc flavor needs; none if they are more than weights and an archive of code.
+
+    So it is for models of earlier versions of the project, and for those whose ``MLmodel`` is damaged.
+    """
+    with suppress(Exception):
+        flavor = Model.load(str(folder)).flavors["python_function"]
+        if flavor["code"].endswith(".zip"):
+            return [flavor["data"], flavor["code"]]
+    return []
 
 
 def _address(uri: str) -> str:
-    """Where the store says that the files of a model are; "" if it does not know the model."""
+    """Where the store says that the files of a model are."""
     client = MlflowClient()
     parts = uri.removeprefix("models:/").split("/")
-    with suppress(MlflowException):
-        if len(parts) == 1:
-            return client.get_logged_model(parts[0]).artifact_location
-        return client.get_model_version_download_uri(*parts)
-    return ""
+    if len(parts) == 1:
+        return client.get_logged_model(parts[0]).artifact_location
+    return client.get_model_version_download_uri(*parts)
 
 
 def _own_package(folder: Path) -> str:
@@ -231,7 +251,9 @@ def _own_package(folder: Path) -> str:
     package = flavor.get("loader_module", "").partition(".")[0]
     if package == PROJECT:
         raise ImportError("it was logged by an older version of the project, which did not seal its code")
-    if package.startswith(PROJECT) and not Path(folder, flavor["code"], package).is_dir():
+    code = Path(folder, flavor.get("code") or "code")
+    has_package = code.name == f"{package}.zip" or Path(code, package).is_dir()
+    if package.startswith(PROJECT) and not has_package:
         raise ImportError(f"its code folder has no package {package}")
     return package
 
