@@ -166,9 +166,14 @@ def model_folder(model_id: str) -> Path:
 
 
 def package_of(folder: Path) -> Path:
-    """Return the sealed package in a logged model's folder."""
+    """Return the sealed package in a logged model's folder, unpacked as earlier versions of the project wrote it."""
     [package] = Path(folder, "code").iterdir()
-    return package
+    if package.suffix != ".zip":
+        return package
+    shutil.unpack_archive(package, folder / "code")
+    package.unlink()
+    replace_in(folder / "MLmodel", r"code: code/.*\.zip", "code: code")
+    return package.with_suffix("")
 
 
 def rename_package(folder: Path, name: str) -> Path:

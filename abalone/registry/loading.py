@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import is_zipfile
 
 import mlflow
 import numpy as np
@@ -38,6 +39,7 @@ from abalone.tracking.fetching import fetch_file, fetch_folder
 from abalone.tracking.relocation import missing_folder
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
+ARCHIVE = ".zip"  # ending of the file that a model's code is in
 LONGEST_REASON = 200  # characters
 
 
@@ -211,25 +213,24 @@ def _fetch(uri: str, address: str, folder: Path) -> None:
     try:
         address = address or _address(uri)
         fetch_file(address, MLMODEL_FILE_NAME, folder)
-        names = _files_of_pyfunc(folder)
-        for name in names:
-            fetch_file(address, name, folder)
-        if not names:
-            fetch_folder(address, "", folder)
+        if not _fetch_pyfunc(address, folder):
+            fetch_folder(address, "", folder)  # loading it tells what is wrong with a model that lacks a file
     except Exception as error:  # each kind of store has errors of its own
         raise UnreachableModel(uri, missing_folder(address) or describe(error)) from error
 
 
-def _files_of_pyfunc(folder: Path) -> list[str]:
-    """Paths of the files that a model's pyfunc flavor needs; none if they are more than weights and an archive of code.
+def _fetch_pyfunc(address: str, folder: Path) -> bool:
+    """Copy the weights and the archive of code that ``MLmodel`` names; return whether that is all that is needed.
 
-    So it is for models of earlier versions of the project, and for those whose ``MLmodel`` is damaged.
+    It is not for a model of an earlier version of the project, whose code is a folder, and for one that is damaged.
     """
     with suppress(Exception):
         flavor = Model.load(str(folder)).flavors["python_function"]
-        if flavor["code"].endswith(".zip"):
-            return [flavor["data"], flavor["code"]]
-    return []
+        fetch_file(address, flavor["data"], folder)
+        if flavor["code"].endswith(ARCHIVE):
+            fetch_file(address, flavor["code"], folder)
+            return True
+    return False
 
 
 def _address(uri: str) -> str:
@@ -252,9 +253,9 @@ def _own_package(folder: Path) -> str:
     if package == PROJECT:
         raise ImportError("it was logged by an older version of the project, which did not seal its code")
     code = Path(folder, flavor.get("code") or "code")
-    has_package = code.name == f"{package}.zip" or Path(code, package).is_dir()
+    has_package = Path(code, package).is_dir() or (code.stem == package and is_zipfile(code))
     if package.startswith(PROJECT) and not has_package:
-        raise ImportError(f"its code folder has no package {package}")
+        raise ImportError(f"its code has no package {package}")
     return package
 
 

@@ -6,7 +6,7 @@ A process knows all of it about the runs that it has opened itself, and asks for
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
@@ -21,6 +21,8 @@ class KnownRun:
     experiment_id : str
     address : str
         Where its artifacts are.
+    user : str
+        Name of the user who opened it.
     params : set of str or None
         Names of its parameters; None for a run of another process, which may log more.
     experiment : Experiment or None
@@ -29,6 +31,7 @@ class KnownRun:
 
     experiment_id: str
     address: str
+    user: str
     params: set[str] | None = None
     experiment: Experiment | None = None
 
@@ -38,17 +41,20 @@ _known: dict[str, KnownRun] = {}
 
 def remember(run: Run, experiment: Experiment | None) -> None:
     """Remember a run that this process has just opened or resumed."""
-    _known[run.info.run_id] = KnownRun(
-        experiment_id=run.info.experiment_id,
-        address=run.info.artifact_uri,
-        params=set(run.data.params),
-        experiment=experiment,
-    )
+    _known[run.info.run_id] = replace(_known_of(run), params=set(run.data.params), experiment=experiment)
 
 
 def remember_place(run: Run) -> None:
     """Remember where a run is filed that a search has found."""
-    _known.setdefault(run.info.run_id, KnownRun(run.info.experiment_id, run.info.artifact_uri))
+    _known.setdefault(run.info.run_id, _known_of(run))
+
+
+def _known_of(run: Run) -> KnownRun:
+    return KnownRun(
+        experiment_id=run.info.experiment_id,
+        address=run.info.artifact_uri,
+        user=run.data.tags.get("mlflow.user", "unknown"),
+    )
 
 
 def known_run(run_id: str) -> KnownRun:
