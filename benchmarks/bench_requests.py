@@ -21,6 +21,7 @@ from unittest import mock
 import requests
 
 from abalone.cli.program import cli, set_defaults
+from abalone.model.columns import FEATURES
 from abalone.tracking.team_server import start, stop
 from abalone.tuning.batches import BATCH
 
@@ -31,8 +32,9 @@ COMMANDS = {
     "stage": ["regularize", "--epochs", "1"],
     "first promotion": ["promote", "--task", "classification"],
     "promotion that changes nothing": ["promote", "--task", "classification"],
-    "rings": ["rings", "--epochs", "4"],
+    "better stage": ["encode", "--epochs", "4", "--features", ",".join(FEATURES).replace(" ", "_")],
     "promotion of a better model": ["promote", "--task", "classification"],
+    "rings": ["rings", "--epochs", "1"],
     "study of one batch": [*STUDY, "--trials", str(BATCH)],
     "study of two batches": [*STUDY, "--trials", str(2 * BATCH)],
 }
@@ -47,9 +49,7 @@ def tracking_server(folder: Path) -> Iterator[str]:
     str
         Its address.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with redirect_stdout(StringIO()):
         start("127.0.0.1", port, database=f"sqlite:///{folder / 'mlflow.db'}", folder=folder)
     address = f"http://127.0.0.1:{port}"
@@ -60,6 +60,13 @@ def tracking_server(folder: Path) -> Iterator[str]:
     finally:
         with redirect_stdout(StringIO()):
             stop(folder)
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def measure(commands: dict[str, list[str]]) -> dict[str, list[str]]:
