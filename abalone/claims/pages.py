@@ -17,7 +17,7 @@ from abalone.claims.verdicts import NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, UNDECI
 from abalone.data.reading import Dataset
 from abalone.model.columns import OLD_FROM_RINGS
 from abalone.settings import STAGES, StageSettings
-from abalone.tracking.markdown import markdown_table
+from abalone.tracking.markdown import as_code, data_part, markdown_table
 
 CLAIMS_HEADER = ("verdict", "claim", "difference")  # as wide as MLflow's pane for artifacts
 DETAILS_HEADER = ("claim", "what is measured", "guide", "95 % interval", "corrected", "single splits", "wins")
@@ -29,10 +29,9 @@ INTRODUCTION = (
     "is Young. The guide trains networks that distinguish the two, and one that predicts the number of rings, and says "
     "which changes helped. For this report its stages were trained again on {seeds} random splits of the shells, half "
     "of each held out for testing, and each claim was checked against the test scores.\n\n"
-    "Made on {date} with seeds 0 to {last}, {epochs} epochs, data set `{name}`, fingerprint `{sha256}` (SHA-256). To "
-    "reproduce it: `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`. The figures are "
-    "embedded in this file and stored beside it as `claim_1.png` and so on; MLflow's UI shows them in `report.html` "
-    "only."
+    "Made on {date} with seeds 0 to {last}, {epochs} epochs, data set {name}, fingerprint `{sha256}` (SHA-256). To "
+    "reproduce it: {command}. The figures are embedded in this file and stored beside it as `claim_1.png` and so on; "
+    "MLflow's UI shows them in `report.html` only."
 )
 EXPLANATION = (
     "Every stage was trained with {seeds} seeds; the seed decides split, initial weights and batch order. A difference "
@@ -184,8 +183,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> str:
-    """The description of the report's run: the answer with a link to the report, then the tables.
+def run_page(found: Sequence[Finding], measured: Measured, report_link: str, understood: str = "") -> str:
+    """The description of the report's run: the answer with a link to the report, then the data and the tables.
 
     Parameters
     ----------
@@ -194,8 +193,11 @@ def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> 
         As ``measure_stages`` returns it.
     report_link : str
         Markdown link to the report.
+    understood : str
+        How the data file was read.
     """
-    return f"{answer(found, epochs_of(measured), report_link)}\n\n{claims_section(found)}"
+    parts = [answer(found, epochs_of(measured), report_link), data_part(understood), claims_section(found)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def report_markdown(
@@ -219,6 +221,7 @@ def report_markdown(
         As ``claim_figures`` returns them, in the order of ``found``.
     """
     seeds = count_seeds(found)
+    data = _data_options(first)
     introduction = INTRODUCTION.format(
         rows=len(dataset.frame),
         old=OLD_FROM_RINGS,
@@ -226,8 +229,8 @@ def report_markdown(
         last=seeds - 1,
         date=datetime.date.today(),
         epochs=first.epochs,
-        data=_data_options(first),
-        name=dataset.name,
+        command=as_code(f"mlflow run . -e report -P seeds={seeds} -P epochs={first.epochs} -P data={data}"),
+        name=as_code(dataset.name),
         sha256=dataset.sha256[:12],
     )
     parts = [

@@ -13,7 +13,8 @@ import click
 from abalone import settings
 from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
-from abalone.tracking.reachable import explain, set_client_defaults
+from abalone.tracking.plain_errors import fault
+from abalone.tracking.reachable import explain, is_away, set_client_defaults
 
 cli = SectionedGroup(
     sections={
@@ -25,7 +26,12 @@ cli = SectionedGroup(
             champion_commands.predict,
             champion_commands.evaluate,
         ],
-        "Whole project": [stage_commands.main, champion_commands.status, champion_commands.relocate],
+        "Whole project": [
+            stage_commands.main,
+            champion_commands.status,
+            champion_commands.file_results,
+            champion_commands.relocate,
+        ],
     },
     help="The deep-learning guide on the Abalone data as tracked MLflow runs.\n\n"
     "COMMAND --help shows the options of a command, with their defaults.",
@@ -92,9 +98,12 @@ def _silence_mlflow() -> None:
 
 
 def _message(error: Exception) -> str:
+    sentence = fault(error)
+    if sentence:
+        return sentence
     if isinstance(error, settings.UserError):
         return str(error)
-    if "Max retries exceeded" in str(error):
+    if is_away(error):
         return explain(error)
     return f"{type(error).__name__}: {error} (--debug shows where)"
 

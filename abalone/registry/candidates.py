@@ -8,13 +8,10 @@ the next is tried.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -26,8 +23,9 @@ from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import all_pages, find_rolled_back
 from abalone.settings import SELECTION
-from abalone.tracking.fetching import fetch_file
-from abalone.tracking.known_runs import known_run, remember_place
+from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.known_runs import remember_place
+from abalone.tracking.logged_tables import read_table
 
 MARGIN = 0.05
 LARGEST_SCORE = sys.float_info.max  # MLflow's database stores infinity as this
@@ -51,6 +49,9 @@ class Candidate:
         Settings of the run; empty if it has none.
     model_id : str
         The task's logged model; empty if the run has none.
+    files : str
+        The sums of the model's files: those that were recorded, or, once it was loaded, those that it has; empty if
+        neither is known.
     score, baseline, test : float or None
         Selection metric on validation, of the baseline on validation, and on test; None if not logged.
     refusal : str
@@ -75,6 +76,7 @@ class Candidate:
     data: str
     seed: str
     model_id: str
+    files: str
     score: float | None
     baseline: float | None
     test: float | None
@@ -119,6 +121,7 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             data=params.get("data", ""),
             seed=params.get("seed", ""),
             model_id=model.model_id if model else "",
+            files=model.tags.get(FILES_TAG, "") if model else "",
             score=metrics.get(f"val/{metric}"),
             baseline=metrics.get(f"baseline/val_{metric}"),
             test=metrics.get(f"test/{metric}"),
@@ -155,6 +158,20 @@ def refuse_rolled_back(candidates: Sequence[Candidate], versions: Sequence[Any])
             refusal = f"version {version}, of the same run or score, was rolled back" if version else ""
         judged.append(replace(candidate, refusal=refusal))
     return judged
+
+
+def add_recorded_files(candidates: Sequence[Candidate], versions: Sequence[Any]) -> list[Candidate]:
+    """Give the candidates whose logged model has no sums of its files those of the version that it became, if any.
+
+    An earlier version of the project logged these models and recorded no sums.
+
+    Parameters
+    ----------
+    candidates, versions
+        As for ``refuse_rolled_back``.
+    """
+    recorded = {version.run_id: version.tags.get(FILES_TAG, "") for version in versions}
+    return [replace(found, files=found.files or recorded.get(found.run_id, "")) for found in candidates]
 
 
 def try_models(candidates: Sequence[Candidate], split: str) -> list[Candidate]:
@@ -201,19 +218,19 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
 
 
 def _try_model(candidate: Candidate) -> Candidate:
-    """Load a candidate's model and score a few rows; return it with the model's signature, or with a refusal."""
+    """Load a candidate's model and score a few rows; return it with what is known of the model, or with a refusal."""
     try:
         rows = validation_rows(candidate.run_id)
     except Exception as error:  # a lost or damaged file raises errors of any kind
         return replace(candidate, refusal=f"its validation predictions cannot be loaded ({describe(error)})")
     try:
-        model = load_model(f"models:/{candidate.model_id}", candidate.address)
+        model = load_model(f"models:/{candidate.model_id}", candidate.files, candidate.address)
         model.predict(rows.head())
     except (UnreachableModel, UnusableModel) as error:
         return replace(candidate, refusal=error.problem)
     except BadRows as error:
         return replace(candidate, refusal=f"its model refuses its own validation rows ({error.message})")
-    return replace(candidate, signature=model.pyfunc.metadata.signature, rows=rows)
+    return replace(candidate, files=model.files, signature=model.pyfunc.metadata.signature, rows=rows)
 
 
 def _rank(candidate: Candidate) -> tuple:
@@ -237,7 +254,4 @@ def validation_rows(run_id: str) -> pd.DataFrame:
 
 def predicted_rows(run_id: str, part: str) -> pd.DataFrame:
     """Load a run's rows of a part, ``val`` or ``test``, with its predictions."""
-    with TemporaryDirectory() as folder:
-        file = fetch_file(known_run(run_id).address, f"predictions/{part}.json", Path(folder))
-        table = json.loads(file.read_text(encoding="utf-8"))
-    return pd.DataFrame(table["data"], columns=table["columns"])
+    return read_table(run_id, f"predictions/{part}.json")

@@ -26,6 +26,7 @@ from abalone.registry.candidates import Candidate, validation_rows
 from abalone.registry.loading import UnreachableModel, load_model
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, UserError
+from abalone.tracking.file_sums import FILES_TAG
 from abalone.tracking.lookup import data_source
 
 SHIPPED = "uci"  # data whose content is known: its SHA-256 is checked
@@ -50,6 +51,8 @@ class Champion:
         Settings of its training, such as ``data``, ``seed`` and ``refit``; empty if they are not known.
     address : str
         Where its files are; empty if that is not known.
+    files : str
+        The sums of its files that were recorded; empty if there are none.
     """
 
     version: int
@@ -57,6 +60,7 @@ class Champion:
     split: str
     settings: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    files: str = ""
 
 
 def find_champion(task: str) -> Champion | None:
@@ -98,6 +102,7 @@ def describe_champion(version: Any, candidates: Sequence[Candidate] = ()) -> Cha
         split=known_split or _shipped_split(settings),
         settings=settings,
         address=known.address if known and version.source == f"models:/{known.model_id}" else "",
+        files=version.tags.get(FILES_TAG, ""),
     )
 
 
@@ -166,7 +171,7 @@ def champion_predictions(task: str, challenger: Candidate, champion: Champion, r
     named = f"version {champion.version}"
     answer = ANSWER_COLUMNS[task]
     try:
-        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}", champion.address)
+        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}", champion.files, champion.address)
         if answer not in model.columns:
             raise Incomparable(f"{named} answers with {', '.join(model.columns)}, not with {answer}")
         model.predict(rows.head())

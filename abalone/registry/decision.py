@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from abalone.evaluation.scores import paired_bootstrap
-from abalone.registry.candidates import Candidate, find_candidates, refuse_rolled_back, validation_rows
+from abalone.registry.candidates import (
+    Candidate,
+    add_recorded_files,
+    find_candidates,
+    refuse_rolled_back,
+    validation_rows,
+)
 from abalone.registry.champion import Champion, Incomparable, champion_predictions, describe_champion
 from abalone.registry.loading import UnusableModel
 from abalone.registry.splits import SplitChoice, choose_split
@@ -99,6 +105,7 @@ def decide(
     """
     registered = read_registered(task)
     found = refuse_rolled_back(find_candidates(task, experiment_id), registered.versions)
+    found = add_recorded_files(found, registered.versions)
     champion = describe_champion(registered.holder(CHAMPION), found)
     choice, candidates = choose_split(found, champion.split if champion else "", split)
     challenger = next((candidate for candidate in candidates if not candidate.refusal), None)

@@ -19,7 +19,7 @@ from abalone.model.columns import (
 from abalone.registry.versions import ATTEMPTS, CHAMPION, LEARNED_TAG, LIMITS_TAG, read_registered
 from abalone.settings import REGISTERED_MODELS, TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, version_path
-from abalone.tracking.markdown import markdown_table
+from abalone.tracking.markdown import escape, markdown_table
 
 MEASURED = {
     "Length": "longest measure of the shell",
@@ -161,7 +161,7 @@ def model_page(task: str, champion: Any | None) -> str:
         version = link(f"version {champion.version}", version_path(name, champion.version))
         now = f", now {version}"
         if LEARNED_TAG in champion.tags:
-            learned = f"learned from {champion.tags[LEARNED_TAG]}"
+            learned = f"learned from {escape(champion.tags[LEARNED_TAG])}"
         if LIMITS_TAG in champion.tags:
             by_age = f"The champion, {version}: {champion.tags[LIMITS_TAG]}"
     inputs = [("Sex", "", "sex", "M, F or I (infant)")]

@@ -51,6 +51,7 @@ from abalone.settings import REGISTERED_MODELS, SELECTION, UserError, as_text
 from abalone.tracking.addresses import find_run_path
 from abalone.tracking.database import prepare_database
 from abalone.tracking.experiments import refuse_deleted
+from abalone.tracking.file_sums import FILES_TAG
 from abalone.tracking.known_runs import experiment_id_of, known_run
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
@@ -230,6 +231,7 @@ def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
         f"baseline/val_{metric}": f"{candidate.baseline:.5f}",
         "dataset": candidate.dataset,
         "split": candidate.split,
+        FILES_TAG: candidate.files,
     }
     if candidate.test is not None:
         tags[f"test/{metric}"] = f"{candidate.test:.5f}"

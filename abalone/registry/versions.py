@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from abalone.settings import REGISTERED_MODELS
+from abalone.tracking.plain_errors import fault
 
 CHAMPION = "champion"  # alias of the version to use
 PREVIOUS = "previous"  # alias of the version that the champion replaced
@@ -115,16 +116,24 @@ def all_pages(search: Callable[..., Any], *query: Any) -> Iterator[Any]:
             return
 
 
-def set_alias(client: MlflowClient, name: str, alias: str, version: Any) -> None:
+def set_alias(client: MlflowClient, name: str, alias: str, version: Any) -> bool:
     """Point an alias of the registered model ``name`` at a version.
 
     Two processes that set a new alias at the same time violate a UNIQUE constraint of MLflow's database, which refuses
     one of them; so a failed attempt is repeated.
+
+    Returns
+    -------
+    bool
+        False if somebody has deleted the version; the alias then stays where it was.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             client.set_registered_model_alias(name, alias, str(version))
-            return
-        except MlflowException:
-            if attempt == ATTEMPTS:
+            break
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            if attempt == ATTEMPTS or fault(error):
                 raise
+    return True

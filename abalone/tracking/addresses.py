@@ -12,6 +12,7 @@ from collections.abc import Callable
 import mlflow
 
 from abalone.tracking.known_runs import experiment_id_of
+from abalone.tracking.markdown import escape
 
 MODE = "workflowType=machine_learning"
 Naming = Callable[[str, str], str]  # ``link`` or ``text_only``
@@ -60,8 +61,8 @@ def artifact_picture(text: str, run_id: str, file: str) -> str:
 
 
 def link(text: str, path: str) -> str:
-    """A Markdown link."""
-    return f"[{text}]({path})"
+    """A Markdown link, whose text is shown as it is."""
+    return f"[{escape(text)}]({path})"
 
 
 def text_only(text: str, path: str) -> str:

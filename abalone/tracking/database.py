@@ -20,6 +20,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
 from abalone.settings import UserError
+from abalone.tracking.drafts import draft_of, remove_dead_drafts
+from abalone.tracking.locks import wait_for_locks
 
 ARTIFACTS = "mlruns"  # folder beside an SQLite database, with the name that MLflow uses
 
@@ -54,11 +56,14 @@ def sqlite_uri(path: Path) -> str:
 def settle_store() -> None:
     """Name an SQLite tracking database by its absolute path, for this process and those that it starts.
 
+    From here on, this process waits for locked databases.
+
     Raises
     ------
     UserError
         If ``mlflow run`` has made its run in the database of another folder.
     """
+    wait_for_locks()
     path = database_path()
     if path is None:
         return
@@ -92,11 +97,15 @@ def prepare_database() -> None:
     """
     settle_store()
     path = database_path()
-    if path is None or path.exists() or "?" in mlflow.get_tracking_uri():
+    if path is None or "?" in mlflow.get_tracking_uri():
+        return
+    if path.parent.is_dir():
+        remove_dead_drafts(path)
+    if path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft = draft_of(path)
     try:
         SqlAlchemyStore(sqlite_uri(draft), artifact_folder(path).as_uri())
         with suppress(FileExistsError):  # another process was faster

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -37,6 +38,8 @@ from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distr
 from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
 from abalone.model.training_range import TrainingRange
+from abalone.tracking.file_sums import FILES_TAG, file_sums
+from abalone.tracking.reachable import no_http_retries
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
 REQUIREMENTS = ("mlflow", "torch", "pandas")
@@ -82,7 +85,8 @@ def log_model(
             save_model(path, _describe(logged, config, fitted), model, config, fitted)
             get_artifact_repository(logged.artifact_location).log_artifacts(path)
     except BaseException:
-        client.finalize_logged_model(logged.model_id, "FAILED")
+        with no_http_retries(), suppress(MlflowException):  # the store is away: a later command ends the model
+            client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     client.finalize_logged_model(logged.model_id, "READY")
     return logged.model_id
@@ -143,6 +147,8 @@ def save_model(
 ) -> None:
     """Write both flavors into a folder.
 
+    The sums of the files become a tag of the logged model, so that a promotion finds what was changed since.
+
     Parameters
     ----------
     path : str
@@ -187,6 +193,8 @@ def save_model(
         python_env="python_env.yaml",
     )
     mlflow_model.save(str(Path(path, "MLmodel")))
+    if mlflow_model.model_id:  # None for a model that is saved without a store
+        MlflowClient().set_logged_model_tags(mlflow_model.model_id, {FILES_TAG: file_sums(Path(path))})
 
 
 def requirements() -> list[str]:

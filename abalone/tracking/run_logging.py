@@ -22,6 +22,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from abalone.model.columns import RAW_COLUMNS
 from abalone.tracking.known_runs import experiment_id_of, known_run, logged_params, remember_params
+from abalone.tracking.logged_tables import write_table
+from abalone.tracking.plain_errors import named
 
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
 METRICS_PER_CALL = 1000  # MLflow's limit
@@ -189,6 +191,7 @@ def log_files(
     texts : mapping of path to str
     figures : mapping of path (``.png``) to Figure
     tables : mapping of path (``.json``) to DataFrame
+        Written as ``logged_tables`` says.
     files : mapping of path to Path
         Files to copy.
 
@@ -197,7 +200,7 @@ def log_files(
     dict
         A tag for the run, with which the UI shows the tables as tables.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, named(folder):
         for name in (*texts, *figures, *tables):
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -205,7 +208,7 @@ def log_files(
         for name, figure in figures.items():
             figure.savefig(Path(folder, name))
         for name, frame in tables.items():
-            frame.to_json(Path(folder, name), orient="split", index=False)
+            write_table(frame, Path(folder, name))
         for name, file in files.items():
             shutil.copyfile(file, Path(folder, name))
         # The client would ask for the run first.

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import create_experiment, prepare_database, settle_store
 from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.known_runs import experiment_id_of, known_run, remember
+from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import close_orphans, process_tags
+from abalone.tracking.reachable import no_http_retries
 from abalone.tracking.relocation import check_artifacts
 from abalone.tracking.signals import defer_signals
 from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
@@ -85,13 +87,35 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
                 _tend_experiment(run_id)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
-            with defer_signals():
-                mlflow.end_run("KILLED")
+            end_active_run(run_id, "KILLED")
             raise
         except BaseException as error:
-            with defer_signals():
-                mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
+            end_active_run(run_id, "FAILED", f"{type(error).__name__}: {explain(error)}"[:MAX_ERROR_LENGTH])
             raise
+
+
+def end_active_run(run_id: str, status: str, error: str = "") -> None:
+    """End a run for which an exception is on its way, which this never replaces.
+
+    A store that is away is asked only once: the next command on this machine ends what is left.
+
+    Parameters
+    ----------
+    run_id : str
+        The run; it is left alone if it is not the active one any more.
+    status : str
+    error : str, default ""
+        Tag ``error``.
+    """
+    active = mlflow.active_run()
+    if active is None or active.info.run_id != run_id:
+        return
+    with defer_signals(), no_http_retries(), suppress(MlflowException):
+        try:
+            if error:
+                MlflowClient().set_tag(run_id, "error", error)
+        finally:
+            mlflow.end_run(status)
 
 
 def open_run(name: str, tags: Mapping[str, str], options: RunOptions = RunOptions()) -> str:

@@ -87,7 +87,7 @@ def test_a_trial_that_diverges_fails_with_the_reason_and_the_study_continues(sto
     study = open_study(plan, "s", JOURNAL)
     with tracked_run("tune", {"stage": "tune", "study": "s"}) as run_id:
         run_study(run_id, study, plan, JOURNAL, Limits(6), print, train=third_diverges)
-        train_winner(run_id, study, plan)
+        train_winner(study, plan)
     assert len(study.trials) == 6 and study.trials[2].state == TrialState.FAIL
     [run] = trial_runs_by_status("s")["FAILED"]
     assert run.data.tags["error"] == reason
@@ -112,7 +112,7 @@ def test_a_study_without_a_complete_trial_has_no_winner_and_says_so(store):
     study = open_study(plan, "s", JOURNAL)
     with pytest.raises(UserError, match="no winner"), tracked_run("tune", {"stage": "tune"}) as run_id:
         run_study(run_id, study, plan, JOURNAL, Limits(3), print, train=all_diverge)
-        train_winner(run_id, study, plan)
+        train_winner(study, plan)
     assert outcome(open_study(plan, "s", JOURNAL), plan).startswith("study s: no trial")
 
 
