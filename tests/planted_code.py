@@ -44,12 +44,12 @@ def change_module(folder: Path) -> None:
 
 def add_module(folder: Path) -> None:
     """Add a module that Python would find before the real one."""
-    (folder / "code" / "torch.py").write_text(planted(Path.cwd()))
+    package_of(folder).with_name("torch.py").write_text(planted(Path.cwd()))
 
 
 def change_loader(folder: Path) -> None:
     """Let another module load a model."""
-    (folder / "code" / "abalone_loader.py").write_text(planted(Path.cwd()))
+    package_of(folder).with_name("abalone_loader.py").write_text(planted(Path.cwd()))
     path = folder / "MLmodel"
     path.write_text(path.read_text().replace("loader_module: ", "loader_module: abalone_loader #"))
 

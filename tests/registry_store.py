@@ -23,7 +23,7 @@ from abalone.registry.decision import Decision
 from abalone.registry.promotion import promote
 from abalone.registry.versions import versions
 from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, TASKS, load_settings
-from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.file_sums import FILES_TAG, file_sums
 from abalone.tracking.flavor import log_model
 from abalone.tracking.run_logging import log_files, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
@@ -178,10 +178,28 @@ def forget_file_sums(model_id: str) -> None:
                 client.delete_model_version_tag(version.name, version.version, FILES_TAG)
 
 
+def remember_file_sums(folder: Path) -> None:
+    """Record the sums of the files that a model has now, on the model and its versions."""
+    client = MlflowClient()
+    model_id = folder.parent.name
+    client.set_logged_model_tags(model_id, {FILES_TAG: file_sums(folder)})
+    for task in TASKS:
+        for version in versions(task):
+            if version.source == f"models:/{model_id}":
+                client.set_model_version_tag(version.name, version.version, FILES_TAG, file_sums(folder))
+
+
 def package_of(folder: Path) -> Path:
-    """Return the sealed package in a logged model's folder."""
+    """Return the sealed package in a logged model's folder, unpacked as earlier versions of the project wrote it."""
     [package] = Path(folder, "code").iterdir()
-    return package
+    if package.suffix != ".zip":
+        return package
+    shutil.unpack_archive(package, folder / "code")
+    package.unlink()
+    replace_in(folder / "MLmodel", r"code: code/.*\.zip", "code: code")
+    if FILES_TAG in MlflowClient().get_logged_model(folder.parent.name).tags:
+        remember_file_sums(folder)
+    return package.with_suffix("")
 
 
 def rename_package(folder: Path, name: str) -> Path:

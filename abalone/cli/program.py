@@ -49,13 +49,8 @@ class Interrupted(SystemExit):
 
 def main() -> None:
     """Run the command line; a failure is one message on stderr and a nonzero exit status."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
-    # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    set_client_defaults()
     debug = "--debug" in sys.argv
-    if not debug:
-        _silence_mlflow()
+    set_defaults(debug)
     _handle_signals()
     status: int | str | None
     try:
@@ -74,6 +69,23 @@ def main() -> None:
             click.echo(f"Error: {_message(error)}", err=True)
         status = 1
     sys.exit(status)
+
+
+def set_defaults(debug: bool = False) -> None:
+    """Set environment variables of the libraries, unless the user has.
+
+    Parameters
+    ----------
+    debug : bool
+        Whether MLflow's own messages are shown.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # a request of its own, for large files
+    # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    set_client_defaults()
+    if not debug:
+        _silence_mlflow()
 
 
 def _silence_mlflow() -> None:

@@ -11,18 +11,20 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel
+from mlflow.entities import LoggedModel, Run
+from mlflow.models import ModelSignature
 
 from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import all_pages, find_rolled_back
 from abalone.settings import SELECTION
 from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.known_runs import remember_place
 from abalone.tracking.logged_tables import read_table
 
 MARGIN = 0.05
@@ -54,6 +56,14 @@ class Candidate:
         Selection metric on validation, of the baseline on validation, and on test; None if not logged.
     refusal : str
         Why the run cannot be promoted; empty if it can.
+    address : str
+        Where the files of the model are; empty if the run has none.
+    run : Run, optional
+        The run as the store has it.
+    signature : ModelSignature, optional
+        That of the model, once it was loaded.
+    rows : DataFrame, optional
+        Its validation rows, once they were loaded; see ``validation_rows``.
     """
 
     run_id: str
@@ -71,6 +81,10 @@ class Candidate:
     baseline: float | None
     test: float | None
     refusal: str = ""
+    address: str = ""
+    run: Run | None = field(default=None, repr=False)
+    signature: ModelSignature | None = None
+    rows: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     @property
     def lead(self) -> float:
@@ -91,6 +105,7 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
     models = _models_by_run(client, task, experiment_id)
     candidates = []
     for run in all_pages(client.search_runs, [experiment_id], f"tags.task LIKE '%{task}%'"):
+        remember_place(run)
         model = models.get(run.info.run_id)
         tags = run.data.tags
         params = run.data.params
@@ -110,6 +125,8 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             score=metrics.get(f"val/{metric}"),
             baseline=metrics.get(f"baseline/val_{metric}"),
             test=metrics.get(f"test/{metric}"),
+            address=model.artifact_location if model else "",
+            run=run,
         )
         candidates.append(replace(candidate, refusal=_gate_refusal(task, candidate)))
     return candidates
@@ -201,19 +218,19 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
 
 
 def _try_model(candidate: Candidate) -> Candidate:
-    """Load a candidate's model and score a few rows; return it with the sums of its files, or with a refusal."""
+    """Load a candidate's model and score a few rows; return it with what is known of the model, or with a refusal."""
     try:
         rows = validation_rows(candidate.run_id)
     except Exception as error:  # a lost or damaged file raises errors of any kind
         return replace(candidate, refusal=f"its validation predictions cannot be loaded ({describe(error)})")
     try:
-        model = load_model(f"models:/{candidate.model_id}", candidate.files)
+        model = load_model(f"models:/{candidate.model_id}", candidate.files, candidate.address)
         model.predict(rows.head())
     except (UnreachableModel, UnusableModel) as error:
         return replace(candidate, refusal=error.problem)
     except BadRows as error:
         return replace(candidate, refusal=f"its model refuses its own validation rows ({error.message})")
-    return replace(candidate, files=model.files)
+    return replace(candidate, files=model.files, signature=model.pyfunc.metadata.signature, rows=rows)
 
 
 def _rank(candidate: Candidate) -> tuple:

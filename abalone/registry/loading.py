@@ -13,12 +13,13 @@ and Python writes no bytecode into the store. The folder is deleted as soon as t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import is_zipfile
 
 import mlflow
 import numpy as np
@@ -33,7 +34,15 @@ from abalone.model.rows import BadRows
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.database import settle_store
-from abalone.tracking.file_sums import FILES_TAG, changed_files, file_sums, remove_caches
+from abalone.tracking.fetching import fetch_file, fetch_folder
+from abalone.tracking.file_sums import (
+    FILES_TAG,
+    changed_files,
+    file_names,
+    file_sums,
+    part_of_pyfunc,
+    remove_caches,
+)
 from abalone.tracking.relocation import missing_folder
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
@@ -177,7 +186,7 @@ def load_champion(task: str) -> LoadedModel:
     return load_model(f"models:/{name}/{version.version}", version.tags.get(FILES_TAG, ""))
 
 
-def load_model(uri: str, recorded: str = "") -> LoadedModel:
+def load_model(uri: str, recorded: str = "", address: str = "") -> LoadedModel:
     """Load a model with the code that was logged with it.
 
     Parameters
@@ -186,6 +195,8 @@ def load_model(uri: str, recorded: str = "") -> LoadedModel:
         ``models:/NAME/VERSION`` or ``models:/ID``.
     recorded : str
         The sums that were recorded of its files; "" if there are none, and it is loaded unchecked.
+    address : str
+        Where its files are; "" to ask the store.
 
     Raises
     ------
@@ -194,7 +205,7 @@ def load_model(uri: str, recorded: str = "") -> LoadedModel:
     UnusableModel
         If they were fetched but are not those that were recorded, or cannot be loaded.
     """
-    with _checked_copy(uri, recorded) as folder:
+    with _checked_copy(uri, part_of_pyfunc(recorded), recorded, address) as folder:
         files = recorded or file_sums(folder)
         try:
             with _undo_imports_on_failure(_own_package(folder)), _pickles_refused():
@@ -219,7 +230,7 @@ def check_files(uri: str, recorded: str) -> None:
         As for ``load_model``.
     """
     if recorded:
-        with _checked_copy(uri, recorded):
+        with _checked_copy(uri, recorded if part_of_pyfunc(recorded) else "", recorded):
             pass
 
 
@@ -232,13 +243,19 @@ def unchecked_text(uri: str) -> str:
 
 
 @contextmanager
-def _checked_copy(uri: str, recorded: str) -> Iterator[Path]:
-    """Copy the files of a model into a temporary folder, and compare them with the sums that were recorded, if any."""
+def _checked_copy(uri: str, wanted: str, recorded: str, address: str = "") -> Iterator[Path]:
+    """Copy files of a model into a temporary folder, and compare them with the sums that were recorded, if any.
+
+    To a server, every file is a request, so only those with the sums ``wanted`` are copied: a file that nobody has
+    recorded is not fetched. All are copied where ``wanted`` is empty, or one of them cannot be had.
+    """
     with TemporaryDirectory(prefix="abalone-model-") as name:
         folder = Path(name)
-        _fetch(uri, folder)
+        _fetch(uri, address, file_names(wanted), folder)
         remove_caches(folder)
-        changes = changed_files(recorded, file_sums(folder)) if recorded else ""
+        found = file_sums(folder)
+        expected = wanted if file_names(found) == file_names(wanted) else recorded
+        changes = changed_files(expected, found) if expected else ""
         if changes:
             raise UnusableModel(uri, f"has other files than were recorded ({changes}), so it was not loaded")
         yield folder
@@ -263,25 +280,33 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
 
 
-def _fetch(uri: str, folder: Path) -> None:
-    """Copy a model's files into a folder."""
+def _fetch(uri: str, address: str, names: Sequence[str], folder: Path) -> None:
+    """Copy some files of a model into a folder, or all if none are named or one is not there."""
     try:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+        address = address or _address(uri)
+        if not _fetch_files(address, names, folder):
+            fetch_folder(address, "", folder)
     except Exception as error:  # each kind of store has errors of its own
-        raise UnreachableModel(uri, missing_folder(_address(uri)) or describe(error)) from error
+        raise UnreachableModel(uri, missing_folder(address) or describe(error)) from error
     if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
-        raise UnreachableModel(uri, missing_folder(_address(uri)) or "there is no file MLmodel")
+        raise UnreachableModel(uri, missing_folder(address) or "there is no file MLmodel")
+
+
+def _fetch_files(address: str, names: Sequence[str], folder: Path) -> bool:
+    with suppress(Exception):
+        for name in names:
+            fetch_file(address, name, folder)
+        return bool(names)
+    return False
 
 
 def _address(uri: str) -> str:
-    """Where the store says that the files of a model are; "" if it does not know the model."""
+    """Where the store says that the files of a model are."""
     client = MlflowClient()
     parts = uri.removeprefix("models:/").split("/")
-    with suppress(MlflowException):
-        if len(parts) == 1:
-            return client.get_logged_model(parts[0]).artifact_location
-        return client.get_model_version_download_uri(*parts)
-    return ""
+    if len(parts) == 1:
+        return client.get_logged_model(parts[0]).artifact_location
+    return client.get_model_version_download_uri(*parts)
 
 
 def _own_package(folder: Path) -> str:
@@ -294,8 +319,10 @@ def _own_package(folder: Path) -> str:
     package = flavor.get("loader_module", "").partition(".")[0]
     if package == PROJECT:
         raise ImportError("it was logged by an older version of the project, which did not seal its code")
-    if package.startswith(PROJECT) and not Path(folder, flavor["code"], package).is_dir():
-        raise ImportError(f"its code folder has no package {package}")
+    code = Path(folder, flavor.get("code") or "code")
+    has_package = Path(code, package).is_dir() or (code.stem == package and is_zipfile(code))
+    if package.startswith(PROJECT) and not has_package:
+        raise ImportError(f"its code has no package {package}")
     return package
 
 

@@ -16,7 +16,7 @@ from abalone.model.columns import (
     YEARS_BEFORE_FIRST_RING,
     outputs,
 )
-from abalone.registry.versions import ATTEMPTS, CHAMPION, LEARNED_TAG, LIMITS_TAG
+from abalone.registry.versions import ATTEMPTS, CHAMPION, LEARNED_TAG, LIMITS_TAG, read_registered
 from abalone.settings import REGISTERED_MODELS, TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, version_path
 from abalone.tracking.markdown import escape, markdown_table
@@ -135,16 +135,12 @@ def describe_model(client: MlflowClient, task: str) -> None:
 
     The registry is read again after writing, because another process may have changed the champion in between.
     """
-    name = REGISTERED_MODELS[task]
     for _ in range(ATTEMPTS):
-        model = client.get_registered_model(name)
-        champion = None
-        if CHAMPION in model.aliases:
-            champion = client.get_model_version(name, model.aliases[CHAMPION])
-        page = model_page(task, champion)
-        if model.description == page:
+        registered = read_registered(task)
+        page = model_page(task, registered.holder(CHAMPION))
+        if registered.description == page:
             return
-        client.update_registered_model(name, page)
+        client.update_registered_model(REGISTERED_MODELS[task], page)
 
 
 def model_page(task: str, champion: Any | None) -> str:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from abalone.registry.candidates import Candidate, find_candidates, keep_split, refuse_rolled_back, try_models
-from abalone.registry.champion import find_champion
-from abalone.registry.versions import versions
+from abalone.registry.champion import describe_champion
+from abalone.registry.versions import CHAMPION, read_registered
 from abalone.settings import TASKS, UserError
 from abalone.tracking.markdown import as_code, escape
 
@@ -111,9 +111,10 @@ def expected_split(task: str, experiment_id: str) -> tuple[SplitChoice, list[Can
     list of Candidate
         Those on the split, the best first.
     """
-    champion = find_champion(task)
+    registered = read_registered(task)
+    found = refuse_rolled_back(find_candidates(task, experiment_id), registered.versions)
+    champion = describe_champion(registered.holder(CHAMPION), found)
     champion_split = champion.split if champion else ""
-    found = refuse_rolled_back(find_candidates(task, experiment_id), versions(task))
     counts = tuple(count_splits(found, champion_split))
     first = counts[0].split if counts else ""
     choice = SplitChoice(split=first, reason=_reason(first, champion_split, ""), counts=counts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow import MlflowClient
@@ -21,15 +22,67 @@ PAGE_SIZE = 100
 ATTEMPTS = 20
 
 
+class RegistryClient(MlflowClient):
+    """MLflow's client without the request that it sends before each write, lest the model be one of its prompts."""
+
+    def _raise_if_prompt(self, name: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model as the registry had it when it was read.
+
+    Parameters
+    ----------
+    description : str
+        Its page; empty if it does not exist.
+    aliases : mapping of str to int
+        Version by alias.
+    versions : sequence of ModelVersion
+        All of its versions.
+    exists : bool
+    """
+
+    description: str = ""
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    versions: Sequence[Any] = ()
+    exists: bool = False
+
+    def holder(self, alias: str) -> Any:
+        """Return the version that holds an alias, or None."""
+        return self.version(self.aliases.get(alias, 0))
+
+    def version(self, number: int) -> Any:
+        """Return a version by its number, or None."""
+        return next((version for version in self.versions if int(version.version) == number), None)
+
+
+def read_registered(task: str) -> Registered:
+    """Read the registered model of a task and all of its versions, in two requests."""
+    model = _find_model(task)
+    if model is None:
+        return Registered()
+    return Registered(
+        description=model.description or "",
+        aliases={alias: int(version) for alias, version in model.aliases.items()},
+        versions=versions(task),  # after the aliases, so that their versions are among them
+        exists=True,
+    )
+
+
+def _find_model(task: str) -> Any:
+    """The registered model of a task, or None."""
+    # Not get_model_version_by_alias: it raises the same error for a missing alias and for a server that is down.
+    return next(iter(MlflowClient().search_registered_models(f"name = '{REGISTERED_MODELS[task]}'")), None)
+
+
 def holder(task: str, alias: str) -> Any:
     """Return the model version that holds an alias, or None."""
-    client = MlflowClient()
-    name = REGISTERED_MODELS[task]
-    # Not get_model_version_by_alias: it raises the same error for a missing alias and for a server that is down.
-    for model in client.search_registered_models(f"name = '{name}'"):
-        if alias in model.aliases:
-            return client.get_model_version(name, model.aliases[alias])
-    return None
+    model = _find_model(task)
+    if model is None or alias not in model.aliases:
+        return None
+    return MlflowClient().get_model_version(model.name, model.aliases[alias])
 
 
 def versions(task: str) -> list[Any]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
@@ -112,22 +114,31 @@ def prepare_database() -> None:
         draft.unlink(missing_ok=True)
 
 
-def create_experiment(name: str) -> None:
+def create_experiment(name: str) -> Experiment:
     """Create an experiment unless it exists; in an SQLite store, its artifacts are kept beside the database.
 
     By itself MLflow keeps them in the current folder, wherever the database is.
-    """
-    path = database_path()
-    if path is None or MlflowClient().get_experiment_by_name(name) is not None:
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(mlflow.get_tracking_uri(), artifact_folder(path).as_uri())
+    Returns
+    -------
+    Experiment
+        The experiment, which another process may have created.
+    """
+    client = MlflowClient()
+    path = database_path()
+    store: Any = client
+    if path is not None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = SqlAlchemyStore(mlflow.get_tracking_uri(), artifact_folder(path).as_uri())
     try:
         store.create_experiment(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None, f"there is no experiment {name!r} although it was created"
+    return experiment
 
 
 def artifact_folder(database: Path) -> Path:

@@ -44,6 +44,22 @@ def changed_files(recorded: str, found: str) -> str:
     return "; ".join(parts)
 
 
+def file_names(sums: str) -> list[str]:
+    """Paths of the files in a text of ``file_sums``."""
+    return list(_by_name(sums))
+
+
+def part_of_pyfunc(sums: str) -> str:
+    """The lines of the files that the pyfunc flavor is loaded from: its description, weights and archive of code.
+
+    Empty if the code is a folder, as in models of earlier versions of the project.
+    """
+    lines = [line for line in sums.splitlines() if line.endswith(("  MLmodel", "  weights.pt")) or "  code/" in line]
+    if lines and any(line.endswith(".zip") for line in lines):
+        return "\n".join(lines)
+    return ""
+
+
 def _by_name(sums: str) -> dict[str, str]:
     found = {}
     for line in sums.splitlines():

@@ -5,12 +5,16 @@ The UI loads a whole JSON file into the browser, and pandas needs several times 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+
+from abalone.tracking.fetching import fetch_file
+from abalone.tracking.known_runs import known_run
 
 MOST_ROWS_AS_JSON = 50_000
 SAMPLE_ROWS = 10_000  # of a longer table, which the UI shows
@@ -42,7 +46,8 @@ def read_table(run_id: str, path: str) -> pd.DataFrame:
     path : str
         Path of the JSON file among the artifacts.
     """
-    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}")
+    with TemporaryDirectory() as folder:
+        table = json.loads(fetch_file(known_run(run_id).address, path, Path(folder)).read_text(encoding="utf-8"))
     frame = pd.DataFrame(table["data"], columns=table["columns"])
     if len(frame) != SAMPLE_ROWS:
         return frame

@@ -18,8 +18,10 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from abalone.model.columns import RAW_COLUMNS
+from abalone.tracking.known_runs import experiment_id_of, known_run, logged_params, remember_params
 from abalone.tracking.logged_tables import write_table
 from abalone.tracking.plain_errors import named
 
@@ -89,6 +91,7 @@ def log_batch(
         params=[Param(key, value) for key, value in (params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
+    remember_params(run_id, params or {})
     for start in range(METRICS_PER_CALL, len(metrics), METRICS_PER_CALL):
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
@@ -208,7 +211,8 @@ def log_files(
             write_table(frame, Path(folder, name))
         for name, file in files.items():
             shutil.copyfile(file, Path(folder, name))
-        MlflowClient().log_artifacts(run_id, folder)
+        # The client would ask for the run first.
+        get_artifact_repository(known_run(run_id).address).log_artifacts(folder)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
 
 
@@ -247,20 +251,18 @@ def log_params(run_id: str, params: Mapping[str, Any]) -> None:
 
 def _not_logged_yet(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
     """Parameters that the run does not have: MLflow refuses a second value, even the same one written differently."""
-    logged = MlflowClient().get_run(run_id).data.params
+    logged = logged_params(run_id)
     return {key: str(value) for key, value in params.items() if key not in logged}
 
 
 def describe_experiment(run_id: str, text: str) -> None:
     """Set the description of the experiment that a run belongs to."""
-    client = MlflowClient()
-    client.set_experiment_tag(client.get_run(run_id).info.experiment_id, DESCRIPTION_TAG, text)
+    MlflowClient().set_experiment_tag(experiment_id_of(run_id), DESCRIPTION_TAG, text)
 
 
 def experiment_description(run_id: str) -> str:
     """Get the description of the experiment that a run belongs to; "" if it has none."""
-    client = MlflowClient()
-    return client.get_experiment(client.get_run(run_id).info.experiment_id).tags.get(DESCRIPTION_TAG, "")
+    return MlflowClient().get_experiment(experiment_id_of(run_id)).tags.get(DESCRIPTION_TAG, "")
 
 
 def add_note(run_id: str, text: str) -> None:

@@ -5,6 +5,7 @@ Each planted piece of code leaves a file behind if it is ever executed (``plante
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +24,7 @@ from planted_code import (
     let_pytorch_load,
     plant_bomb,
     plant_bomb_in_weights,
+    planted,
 )
 from registry_store import (
     CLASSIFIER,
@@ -30,7 +32,6 @@ from registry_store import (
     forget_file_sums,
     model_folder,
     model_id_of,
-    package_of,
     promote_one,
     refusals,
     say_nothing,
@@ -46,6 +47,7 @@ from abalone.registry.rollback import rollback
 from abalone.registry.scoring import Request
 from abalone.settings import TASKS
 from abalone.tracking.file_sums import FILES_TAG, file_sums
+from abalone.tracking.sealing import sealed_name
 
 Damage = Callable[[Path], None]
 
@@ -108,6 +110,23 @@ def test_nothing_of_a_changed_champion_is_executed_and_the_file_is_named(
     assert decision.challenger.name == "weaker"
 
 
+def test_a_changed_archive_of_code_is_named_and_not_executed(champions):
+    [archive] = (champions["classification"] / "code").iterdir()
+    with zipfile.ZipFile(archive, "a") as package:
+        package.writestr(f"{archive.stem}/rows.py", planted(Path.cwd()))
+    with pytest.raises(UnusableModel, match=rf"recorded \(changed code/{archive.name}\), so it was not loaded"):
+        predict_rows()
+    assert not is_executed()
+
+
+def test_a_file_that_no_run_has_recorded_is_not_even_fetched(champions):
+    for folder in champions.values():
+        (folder / "code" / "torch.py").write_text(planted(Path.cwd()))
+    for use in (predict_rows, evaluate_rows):
+        use()
+    assert not is_executed()
+
+
 def test_a_changed_candidate_is_refused_and_not_executed(store):
     candidate("sound", 0.3)
     change_module(model_folder(model_id_of(candidate("changed", 0.9))))
@@ -162,7 +181,7 @@ def test_a_promotion_records_the_sums_that_the_run_recorded(champions):
     for task, folder in champions.items():
         recorded = MlflowClient().get_logged_model(folder.parent.name).tags[FILES_TAG]
         assert version_with("champion", task).tags[FILES_TAG] == recorded == file_sums(folder)
-        assert f"  code/{package_of(folder).name}/scorer.py\n" in recorded and recorded.endswith("  weights.pt")
+        assert f"  code/{sealed_name()}.zip\n" in recorded and recorded.endswith("  weights.pt")
         assert len(recorded) < 5000  # as long as a version's tag may be in earlier versions of MLflow
 
 
