@@ -66,7 +66,7 @@ jupyter: $(VENV)/.installed-jupyter ## open docs/guide.ipynb in JupyterLab
 docs: $(VENV)/.installed-test ## write pages of the Python API and all modules, from their docstrings, to build/docs
 	python -m pdoc --docformat numpy --no-show-source --output-directory build/docs $(DOCUMENTED)
 
-bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print one table and write docs/speed.md
+bench: $(VENV)/.installed-server ## measure speed against the guide's loop and other peers; print one table and write docs/speed.md
 	python -m benchmarks.bench_all
 
 bench-quality: $(VENV)/.installed-quality $(VENV)/.installed-peers ## compare rings with its peers and write docs/results.md

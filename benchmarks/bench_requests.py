@@ -1,13 +1,12 @@
 """Requests that each command sends to a tracking server, counted where the client sends them.
 
-Run ``python -m benchmarks.bench_requests``: a table, then the same as JSON. A real ``mlflow server`` runs meanwhile, on
-this machine, with a database of its own. The commands run in this process with few epochs: a run sends as many requests
-for one epoch as for fifty.
+Run ``python -m benchmarks.bench_requests``, or ``make bench`` for all benchmarks. A real ``mlflow server`` runs
+meanwhile, on this machine, with a database of its own. The commands run in this process with few epochs: a run sends as many
+requests for one epoch as for fifty.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import tempfile
@@ -24,6 +23,7 @@ from abalone.cli.program import cli, set_defaults
 from abalone.model.columns import FEATURES
 from abalone.tracking.team_server import start, stop
 from abalone.tuning.batches import BATCH
+from benchmarks.speed import Figure, show
 
 FILE = "file"  # a request that uploads or downloads a file
 STUDY = ["tune", "--epochs", "1", "--search", "learning_rate", "--storage", "s.journal"]
@@ -100,21 +100,20 @@ def counted() -> Iterator[list[str]]:
         yield sent
 
 
-def main() -> None:
-    """Print the table and the JSON."""
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks."""
     with tempfile.TemporaryDirectory() as folder, tracking_server(Path(folder)):
         os.chdir(folder)
         measured = measure(COMMANDS)
         os.chdir("/")
-    print("requests of                     all   files")
-    counts = {}
+    found = []
     for name, sent in measured.items():
-        counts[name] = {"all": len(sent), "files": sent.count(FILE)}
-        print(f"{name:<32}{len(sent):>3}{sent.count(FILE):>8}")
-    batch = counts["study of two batches"]["all"] - counts["study of one batch"]["all"]
-    print(f"{BATCH} more trials of a study{batch:>11}")
-    print(json.dumps(counts))
+        counted = f"{len(sent)}, {sent.count(FILE)} of them for files"
+        found.append(Figure(f"requests to a tracking server: {name}", counted))
+    batch = len(measured["study of two batches"]) - len(measured["study of one batch"])
+    found.append(Figure(f"requests to a tracking server: {BATCH} more trials of a study", f"{batch}"))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

@@ -1,6 +1,6 @@
 """What a trial of a study costs the servers of a team: SQL statements, bytes and CPU time.
 
-Run ``python -m benchmarks.bench_storage``: a table, then the same as JSON. A PostgreSQL is started for it (extra
+Run ``python -m benchmarks.bench_storage``, or ``make bench`` for all benchmarks. A PostgreSQL is started for it (extra
 ``server``), with a database for Optuna and one for MLflow. The study runs twice: once on the two databases themselves,
 where statements and bytes are counted, and once with ``mlflow server`` between, whose CPU time is read. The first batch
 of a study is not counted.
@@ -8,7 +8,6 @@ of a study is not counted.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -33,6 +32,7 @@ from abalone.tuning.search import Limits
 from abalone.tuning.storage import open_study
 from abalone.tuning.tune import run_study
 from benchmarks.bench_requests import free_port
+from benchmarks.speed import Figure, show
 from benchmarks.wire import Forwarder, counted_statements, cpu_seconds
 
 TRIALS = 64
@@ -130,17 +130,19 @@ def _run(study: optuna.Study, plan: Plan, run_id: str, trials: int) -> None:
     run_study(run_id, study, plan, "", Limits(trials), say=lambda text: None)
 
 
-def main() -> None:
-    """Print the table and the JSON."""
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks."""
     result = measure()
-    print(f"a trial of {EPOCHS} epochs   statements   kB up   kB down")
+    found = []
     for name in ("optuna", "mlflow"):
-        kilobytes = [result[f"{name}_{way}"] / 1000 for way in ("up", "down")]
-        print(f"{name:<21}{result[f'{name}_statements']:>12}{kilobytes[0]:>8.1f}{kilobytes[1]:>10.1f}")
-    print("CPU seconds:", ", ".join(f"{who} {result[f'{who}_cpu']:.3f}" for who in ("server", "postgres", "client")))
-    print(f"one worker of mlflow server: {1 / result['server_cpu']:.0f} trials a second")
-    print(json.dumps(result))
+        bytes_sent = [f"{result[f'{name}_{way}'] / 1000:.1f} kB {way}" for way in ("up", "down")]
+        counted = f"{result[f'{name}_statements']:.0f} statements, {', '.join(bytes_sent)}"
+        found.append(Figure(f"a trial of {EPOCHS} epochs on PostgreSQL, {name}", counted))
+    for who in ("server", "postgres", "client"):
+        found.append(Figure(f"CPU time of such a trial, {who}", f"{result[f'{who}_cpu']:.3f} s"))
+    found.append(Figure("one worker of `mlflow server`", f"{1 / result['server_cpu']:.0f} trials a second"))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

@@ -5,13 +5,24 @@ from __future__ import annotations
 import importlib
 import re
 import subprocess
+from contextlib import nullcontext
 
 import pytest
 from helpers import ROOT
 
-from benchmarks import bench_all, bench_population, bench_run, bench_serving, bench_training, bench_tuning
+from benchmarks import (
+    bench_all,
+    bench_population,
+    bench_requests,
+    bench_run,
+    bench_serving,
+    bench_storage,
+    bench_training,
+    bench_tuning,
+)
 from benchmarks.speed import Figure, show, times
 
+CPU_TIMES = ("server_cpu", "postgres_cpu", "client_cpu")
 FIGURE = Figure("`fit`", "1.0 ms", peer="the guide's loop", theirs="3.8 ms", result="3.8 times faster", aim="3.5")
 
 
@@ -68,7 +79,7 @@ def test_ratios_are_quoted_with_two_digits():
     assert [times(ratio) for ratio in (0.71, 1.29, 9.94, 42.3)] == ["0.7", "1.3", "9.9", "42"]
 
 
-def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch):
+def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch, own_folder):
     fit = {"copies": 1, "rows": 1670, "guide_ms": 45.6, "fit_ms": 12.0, "ratio": 3.8}
     monkeypatch.setattr(bench_training, "measure", lambda: [fit])
     monkeypatch.setattr(bench_run, "measure", lambda: {"run_s": 6.45, "floor_s": 5.0, "ratio": 1.29})
@@ -81,8 +92,14 @@ def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch):
     batch = {"what": bench_serving.BATCH, "ours": 2_000_000, "sklearn": 800_000, "ratio": 2.5}
     alone = {"what": "a CSV file", "ours": 90_000, "sklearn": None, "ratio": None}
     monkeypatch.setattr(bench_serving, "measure", lambda folder: [batch, alone])
+    monkeypatch.setattr(bench_requests, "tracking_server", lambda folder: nullcontext())
+    batches = {"study of one batch": ["runs"] * 30, "study of two batches": ["runs"] * 42}
+    monkeypatch.setattr(bench_requests, "measure", lambda commands: {"stage": ["runs", "file"], **batches})
+    costs = dict.fromkeys(("statements", "up", "down"), 1500)
+    sent = {f"{name}_{key}": value for name in ("optuna", "mlflow") for key, value in costs.items()}
+    monkeypatch.setattr(bench_storage, "measure", lambda: sent | dict.fromkeys(CPU_TIMES, 0.05))
     results = {}
-    for module in (bench_training, bench_run, bench_population, bench_tuning, bench_serving):
+    for module in map(importlib.import_module, (f"benchmarks.{name}" for name in bench_all.MODULES)):
         for figure in module.figures():
             results[figure.what] = (figure.ours, figure.result)
     assert results["`fit`, one epoch of three layers, 1,670 rows in batches of 32"] == ("12.0 ms", "3.8 times faster")
@@ -92,3 +109,8 @@ def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch):
     assert results["a study of 48 trials of 50 epochs, tracked"] == ("5.2 s", "33 times less CPU")
     assert results["rows scored: in a batch, CPU"] == ("2,000,000 a second", "2.5 times the rows")
     assert results["rows scored: a CSV file"] == ("90,000 a second", "–")
+    assert results["requests to a tracking server: stage"] == ("2, 1 of them for files", "–")
+    assert results["requests to a tracking server: 16 more trials of a study"] == ("12", "–")
+    of_storage = results["a trial of 50 epochs on PostgreSQL, optuna"]
+    assert of_storage == ("1500 statements, 1.5 kB up, 1.5 kB down", "–")
+    assert results["one worker of `mlflow server`"] == ("20 trials a second", "–")
