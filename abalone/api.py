@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from abalone import settings as known
 from abalone.settings import RingsSettings, StageSettings, load_settings
+from abalone.side_by_side import worker_processes
 
 if TYPE_CHECKING:
     from abalone.claims.verdicts import Finding
@@ -290,6 +291,7 @@ def report(
     seeds: int = 20,
     stages: dict[str, StageSettings] | None = None,
     *,
+    workers: int | str = "auto",
     say: Say = _silent,
     experiment_name: str | None = None,
     run_name: str | None = None,
@@ -301,11 +303,14 @@ def report(
     seeds : int
     stages : dict of stage to StageSettings, optional
         By default all stages as their files have them.
+    workers : int or str
+        As ``abalone.side_by_side.worker_processes`` takes it.
     """
-    from abalone.claims.report import run_report
-    from abalone.tracking.runs import RunOptions
+    with worker_processes(workers):  # begins its imports before those below
+        from abalone.claims.report import run_report
+        from abalone.tracking.runs import RunOptions
 
-    return run_report(stages or guide_stages(), seeds, say, RunOptions(experiment_name, run_name))
+        return run_report(stages or guide_stages(), seeds, say, RunOptions(experiment_name, run_name))
 
 
 def run_main(
@@ -314,6 +319,7 @@ def run_main(
     *,
     trials: int = 32,
     seeds: int = 20,
+    workers: int | str = "auto",
     say: Say = _silent,
     experiment_name: str | None = None,
     run_name: str | None = None,
@@ -328,14 +334,17 @@ def run_main(
         Trials of each task's study; 0 for no study.
     seeds : int
         Seeds of the report; 0 for no report.
+    workers : int or str
+        As for ``report``.
     """
-    from abalone import main
-    from abalone.tracking.runs import RunOptions
-
-    options = RunOptions(experiment_name, run_name)
     stages = stages or guide_stages()
     rings = rings or RingsSettings.from_mapping(known.read_toml("rings"))
-    return main.run_main(stages, say, rings=rings, trials=trials, seeds=seeds, options=options)
+    with worker_processes(workers):
+        from abalone import main
+        from abalone.tracking.runs import RunOptions
+
+        options = RunOptions(experiment_name, run_name)
+        return main.run_main(stages, say, rings=rings, trials=trials, seeds=seeds, options=options)
 
 
 def read_status(experiment_name: str | None = None) -> dict[str, Any]:

@@ -46,6 +46,10 @@ class BadValue(UserError):
         self.key = key
         self.message = message
 
+    def __reduce__(self) -> tuple:
+        """Pickle both arguments; an exception would be made again from its text alone."""
+        return type(self), (self.key, self.message), self.__dict__
+
 
 @dataclass(frozen=True)
 class Stage:

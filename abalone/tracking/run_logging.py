@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone.model.columns import RAW_COLUMNS
+from abalone.side_by_side import run_all
 
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
 METRICS_PER_CALL = 1000  # MLflow's limit
@@ -175,6 +177,7 @@ def log_files(
     texts: Mapping[str, str],
     figures: Mapping[str, Any],
     tables: Mapping[str, Any],
+    images: Mapping[str, bytes] = MappingProxyType({}),
     files: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Store texts, figures, tables and copies of files as artifacts of a run in one upload.
@@ -186,6 +189,8 @@ def log_files(
     texts : mapping of path to str
     figures : mapping of path (``.png``) to Figure
     tables : mapping of path (``.json``) to DataFrame
+    images : mapping of path (``.png``) to bytes
+        As ``draw`` returns them.
     files : mapping of path to Path
         Files to copy.
 
@@ -195,18 +200,30 @@ def log_files(
         A tag for the run, with which the UI shows the tables as tables.
     """
     with TemporaryDirectory() as folder:
-        for name in (*texts, *figures, *tables):
+        for name in (*texts, *figures, *images, *tables):
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             Path(folder, name).write_text(text, encoding="utf-8")
-        for name, figure in figures.items():
-            figure.savefig(Path(folder, name))
+        for name, image in (draw(figures) | images).items():
+            Path(folder, name).write_bytes(image)
         for name, frame in tables.items():
             frame.to_json(Path(folder, name), orient="split", index=False)
         for name, file in files.items():
             shutil.copyfile(file, Path(folder, name))
         MlflowClient().log_artifacts(run_id, folder)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
+
+
+def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
+    """The PNG image of each Figure; they are drawn side by side."""
+    images = run_all(_png_image, [(figure,) for figure in figures.values()])
+    return dict(zip(figures, images))
+
+
+def _png_image(figure: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def environment_tags() -> dict[str, str]:
