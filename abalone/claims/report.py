@@ -24,8 +24,9 @@ from abalone.data.reading import Dataset, read
 from abalone.data.splitting import split
 from abalone.settings import StageSettings
 from abalone.tracking.addresses import find_run_path, link
+from abalone.tracking.drawing import draw
 from abalone.tracking.markdown import markdown_table
-from abalone.tracking.run_logging import DESCRIPTION_TAG, draw, environment_tags, log_files, log_params, log_tags
+from abalone.tracking.run_logging import DESCRIPTION_TAG, environment_tags, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 from abalone.tracking.seed_findings import SEEDS_TAG_PREFIX
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -21,7 +20,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abalone.model.columns import RAW_COLUMNS
-from abalone.side_by_side import run_all
+from abalone.tracking.drawing import draw
 
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
 METRICS_PER_CALL = 1000  # MLflow's limit
@@ -204,7 +203,7 @@ def log_files(
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             Path(folder, name).write_text(text, encoding="utf-8")
-        for name, image in (draw(figures) | images).items():
+        for name, image in {**draw(figures), **images}.items():
             Path(folder, name).write_bytes(image)
         for name, frame in tables.items():
             frame.to_json(Path(folder, name), orient="split", index=False)
@@ -212,18 +211,6 @@ def log_files(
             shutil.copyfile(file, Path(folder, name))
         MlflowClient().log_artifacts(run_id, folder)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
-
-
-def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
-    """The PNG image of each Figure; they are drawn side by side."""
-    images = run_all(_png_image, [(figure,) for figure in figures.values()])
-    return dict(zip(figures, images))
-
-
-def _png_image(figure: Any) -> bytes:
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
 
 
 def environment_tags() -> dict[str, str]:

@@ -111,9 +111,9 @@ def fit_many(
         if stop is not None or not on_cpu:  # a GPU computes one group after the other anyway
             return train_groups(groups, members, train_curves, stop)
     trained = run_all(train_groups, [([group], group, train_curves) for group in groups])
-    results = {}
+    results: dict[Member, Trained] = {}
     for group, of_group in zip(groups, trained):
-        results |= zip(group, of_group)
+        results.update(zip(group, of_group))
     return [results[member] for member in members]
 
 
