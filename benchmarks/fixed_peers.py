@@ -85,11 +85,13 @@ def fit_ngboost(train: Rows, val: Rows, both: Rows, seed: int, boosting_rounds: 
     return at_least
 
 
-def fit_pytabkit(name: str, task: str, both: Rows, val_rows: np.ndarray, seed: int) -> Predict:
+def fit_pytabkit(name: str, task: str, both: Rows, seed: int) -> Predict:
     """Fit RealMLP or TabM with the settings that pytabkit gives them.
 
-    RealMLP chooses its epoch on the validation rows and is then fitted on all rows up to that epoch. pytabkit cannot do
-    that with TabM, so TabM is the mean of five fits on four fifths of all rows, each stopped early by the last fifth.
+    Both are the mean of five fits on four fifths of all rows, each stopped by the last fifth. RealMLP classifies
+    without label smoothing, which is for accuracy and spoils probabilities.
+
+    Source: Holzmüller et al. (2024), Better by Default; Gorishniy et al. (2024), TabM.
 
     Parameters
     ----------
@@ -99,8 +101,6 @@ def fit_pytabkit(name: str, task: str, both: Rows, val_rows: np.ndarray, seed: i
         classification or regression.
     both : (inputs [n, d], rings [n])
         Training and validation rows together.
-    val_rows : ndarray [m], int64
-        Which of them are the validation rows.
     seed : int
     """
     from pytabkit import RealMLP_TD_Classifier, RealMLP_TD_Regressor, TabM_D_Classifier, TabM_D_Regressor
@@ -112,10 +112,8 @@ def fit_pytabkit(name: str, task: str, both: Rows, val_rows: np.ndarray, seed: i
         ("TabM", "regression"): TabM_D_Regressor,
     }
     chosen_by = {"classification": "cross_entropy", "regression": "rmse"}
-    fixed = {"device": "cpu", "random_state": seed, "n_threads": 1, "val_metric_name": chosen_by[task]}
-    rings = target(task, both[1])
-    if name == "RealMLP":
-        model = kinds[name, task](**fixed, n_refit=1).fit(both[0], rings, val_idxs=val_rows)
-    else:
-        model = kinds[name, task](**fixed, n_cv=5).fit(both[0], rings)
+    settings = {"device": "cpu", "random_state": seed, "n_threads": 1, "val_metric_name": chosen_by[task], "n_cv": 5}
+    if (name, task) == ("RealMLP", "classification"):
+        settings["use_ls"] = False
+    model = kinds[name, task](**settings).fit(both[0], target(task, both[1]))
     return lambda inputs: predict_peer(task, model, inputs)

@@ -75,11 +75,6 @@ class PeerInputs:
     both: tuple[np.ndarray, np.ndarray]
     test: np.ndarray
 
-    @property
-    def val_rows(self) -> np.ndarray:
-        """Which rows of ``both`` are the validation rows."""
-        return np.arange(len(self.train[1]), len(self.both[1]))
-
 
 def derive_inputs(data: LoadedData) -> PeerInputs:
     """Derive the features of ``rings`` for the peers."""
@@ -195,7 +190,7 @@ def _peer(name: str, task: str, inputs: PeerInputs, seed: int, effort: Effort) -
     if name == FIXED:
         model, cpu = timed(fit_fixed_catboost, task, inputs.both, seed, effort.fits)
     elif name in SLOW:
-        model, cpu = timed(fit_pytabkit, name, task, inputs.both, inputs.val_rows, seed)
+        model, cpu = timed(fit_pytabkit, name, task, inputs.both, seed)
     else:
         arguments = (inputs.train, inputs.val, inputs.both, seed, effort.boosting_rounds)
         model, cpu = timed(fit_peer, name, task, *arguments)

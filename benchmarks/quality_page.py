@@ -41,13 +41,13 @@ MARKS = {BETTER: "", NOISE: " ≈", WORSE: " †"}  # after a score
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # by model, then by metric, "cpu" or "seed": [S]
 Table = Mapping[str, Scores]  # by section
-INTRODUCTION = """Scores on the test half, mean ± sd over the splits of seeds 0 to {last}; a peer that takes 20 to 40
+INTRODUCTION = """Scores on the test half, mean ± sd over the splits of seeds 0 to {last}; a peer that takes many
 times the CPU time of `rings` has fewer *splits*. Every model except the guide's stages gets the same features,
 derived from all ten columns. CatBoost, LightGBM, SVM, the linear models and NGBoost are tuned on the validation rows
 of every split (three to five settings; early stopping for boosting rounds) and refitted on training and validation
 rows. The *fixed* CatBoost has one setting, chosen on splits outside the table, and is the mean of eight fits. RealMLP
-and TabM have the settings of pytabkit; RealMLP chooses its epoch on the validation rows and is refitted, TabM is the
-mean of five fits on four fifths of the rows, stopped by the last fifth. `rings` is fitted on the same rows with its
+and TabM have the settings of pytabkit (RealMLP classifies without label smoothing, which spoils probabilities); each is
+the mean of five fits on four fifths of the rows, stopped by the last fifth. `rings` is fitted on the same rows with its
 default settings, which were chosen on validation rows (`experiments/rings.toml`), those of seeds 0 to 9 in part; the
 guide's stages run as the guide defines them. *Advantage* is how much better `rings` scores on the same splits, with
 the 95 % interval of Nadeau and Bengio (2003), which allows for splits that share rows; *wins* counts the splits on

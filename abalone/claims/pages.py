@@ -16,7 +16,7 @@ from abalone.claims.verdicts import NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, UNDECI
 from abalone.data.reading import Dataset
 from abalone.model.columns import OLD_FROM_RINGS
 from abalone.settings import STAGES, StageSettings
-from abalone.tracking.markdown import markdown_table
+from abalone.tracking.markdown import data_part, markdown_table
 
 CLAIMS_HEADER = ("verdict", "claim", "difference")  # as wide as MLflow's pane for artifacts
 DETAILS_HEADER = ("claim", "what is measured", "guide", "95 % interval", "corrected", "single splits", "wins")
@@ -183,8 +183,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> str:
-    """The description of the report's run: the answer with a link to the report, then the tables.
+def run_page(found: Sequence[Finding], measured: Measured, report_link: str, understood: str = "") -> str:
+    """The description of the report's run: the answer with a link to the report, then the data and the tables.
 
     Parameters
     ----------
@@ -193,8 +193,11 @@ def run_page(found: Sequence[Finding], measured: Measured, report_link: str) -> 
         As ``measure_stages`` returns it.
     report_link : str
         Markdown link to the report.
+    understood : str
+        How the data file was read.
     """
-    return f"{answer(found, epochs_of(measured), report_link)}\n\n{claims_section(found)}"
+    parts = [answer(found, epochs_of(measured), report_link), data_part(understood), claims_section(found)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def report_markdown(

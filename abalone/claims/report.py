@@ -98,7 +98,7 @@ def _log_report(
         tables={"claims.json": table.join(details.drop(columns="claim"))},
     )
     report_link = link("report.html", find_run_path(run_id, "artifacts/report.html"))
-    tags[DESCRIPTION_TAG] = run_page(found, measured, report_link)
+    tags[DESCRIPTION_TAG] = run_page(found, measured, report_link, dataset.understood)
     tags["dataset"] = dataset.sha256[:12]
     tags |= environment_tags()
     log_tags(run_id, tags)

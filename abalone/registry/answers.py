@@ -83,6 +83,15 @@ def answer_names(models: Mapping[str, LoadedModel]) -> set[str]:
     return names
 
 
+SUMMARY_LABELS = {
+    "rows": "rows scored",
+    "old_share": "share labelled Old",
+    "mean_age_years": "mean predicted age (years)",
+    "outside_rows": "rows outside the range of the training rows",
+    "outside_share": "share outside the range of the training rows",
+}
+
+
 @dataclass
 class Summary:
     """What the answers say in all, collected batch by batch.
@@ -126,3 +135,7 @@ class Summary:
         if self.outside.rows:
             found |= {"outside_rows": self.outside.outside, "outside_share": self.outside.outside / self.outside.rows}
         return found
+
+    def table(self) -> list[tuple[str, float]]:
+        """The summary for a page: what each metric is, and its value."""
+        return [(SUMMARY_LABELS[name], value) for name, value in self.metrics().items()]

@@ -13,7 +13,7 @@ from abalone.registry.champion_evaluation import HOLDS, TOO_FEW, Evaluation
 from abalone.registry.promoted_run import age_table
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
-from abalone.tracking.markdown import format_score, markdown_table
+from abalone.tracking.markdown import data_part, format_score, markdown_table
 
 LABELS = {
     "ece": "calibration error",
@@ -46,10 +46,8 @@ def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset, figures
         Paths of the figures in the UI; a name begins with the kind of the champion: ``classifier/roc.png``.
     """
     file = dataset.path.name
-    parts = [" ".join(verdict_text(evaluation, file, link) for evaluation in evaluations), LEGEND]
-    if dataset.understood:
-        as_code = dataset.understood.replace("`", "'")
-        parts.append(f"Data: `{as_code}`")
+    verdicts = [verdict_text(evaluation, file, link) for evaluation in evaluations]
+    parts = [" ".join(verdicts), LEGEND, data_part(dataset.understood)]
     for place, evaluation in enumerate(evaluations):
         parts += _champion_part(evaluation, figures)
         if evaluation.shifts not in [earlier.shifts for earlier in evaluations[:place]]:

@@ -13,7 +13,7 @@ from abalone.registry.scoring import Request, Scored, score_table
 from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, shown_target, skipped_file
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, as_text
 from abalone.tracking.addresses import Naming, link, run_path, text_only, version_path
-from abalone.tracking.markdown import markdown_table
+from abalone.tracking.markdown import data_part, markdown_table
 from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files, log_input, log_params
 from abalone.tracking.runs import RunOptions, experiment_id_of, tracked_run
 
@@ -96,7 +96,6 @@ def _page(run_id: str, target: str, scored: Scored, copies: Mapping[str, Path]) 
         return link(text, run_path(experiment_id, run_id, f"artifacts/{name}"))
 
     experiment_id = experiment_id_of(run_id)
-    understood = scored.understood.replace("`", "'")
     looks = [file(f"the predicted ages with their intervals (at most {SAMPLED_ROWS} rows)", FIGURE)]
     if SCORED in copies:
         looks.append(file("the scored rows", SCORED))
@@ -105,8 +104,8 @@ def _page(run_id: str, target: str, scored: Scored, copies: Mapping[str, Path]) 
     paragraphs = [
         _headline(scored, target, link),
         " ".join(_sentences(scored, target)[1:]),
-        f"Input: `{understood}`",
-        markdown_table(("what", "value"), [(name, f"{value:.4g}") for name, value in scored.summary.metrics().items()]),
+        data_part(scored.understood, "Input"),
+        markdown_table(("summary", "value"), [(name, f"{value:.4g}") for name, value in scored.summary.table()]),
         f"**Look at** {', '.join(looks)}.",
     ]
     if SCORED not in copies:

@@ -57,12 +57,6 @@ def score_table(columns: Mapping[str, tuple[Mapping[str, float], str]], names: S
     return markdown_table(("score", *columns, "what it is"), rows)
 
 
-def data_part(understood: str) -> str:
-    """How the data file was read; "" if that is not known."""
-    as_code = understood.replace("`", "'")
-    return f"Data: `{as_code}`" if understood else ""
-
-
 def promotion_part(settings: StageSettings | RingsSettings) -> str:
     """How to promote a run on other rows than the usual ones, which a promotion may leave out; "" for the usual."""
     usual = load_settings("rings")

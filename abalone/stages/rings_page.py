@@ -11,7 +11,6 @@ from abalone.settings import TASKS, RingsSettings
 from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.page_parts import (
     compare_accuracy,
-    data_part,
     links_to_figures,
     links_to_views,
     loading_part,
@@ -19,7 +18,7 @@ from abalone.stages.page_parts import (
     score_table,
 )
 from abalone.tracking.addresses import link, run_path
-from abalone.tracking.markdown import format_score
+from abalone.tracking.markdown import data_part, format_score
 from abalone.training.ring_schedule import COMPARED_FROM_ROWS
 
 QUESTION = "What do all ten features, and a prediction of the whole distribution of rings, add to the guide's networks?"

@@ -13,7 +13,6 @@ from abalone.stages.earlier_runs import EarlierRun
 from abalone.stages.lessons import lesson_of
 from abalone.stages.page_parts import (
     compare_accuracy,
-    data_part,
     links_to_figures,
     links_to_views,
     loading_part,
@@ -21,7 +20,7 @@ from abalone.stages.page_parts import (
     score_table,
 )
 from abalone.tracking.addresses import link, run_path
-from abalone.tracking.markdown import format_score
+from abalone.tracking.markdown import data_part, format_score
 
 NO_CHANGE = 0.0005  # nats; smaller changes are 0.000 in print
 REMEDIES = {"encode": "without a remedy", "regularize": "with weight decay"}  # how a page names what it compares with

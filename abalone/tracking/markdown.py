@@ -30,6 +30,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def data_part(understood: str, title: str = "Data") -> str:
+    """How a table was read, as a paragraph of a page; "" if there is nothing to say."""
+    as_code = understood.replace("`", "'")
+    return f"{title}: `{as_code}`" if understood else ""
+
+
 def format_score(value: float | None) -> str:
     """Format a score with four decimals, or a dash if there is none."""
     return "–" if value is None else f"{value:.4f}"

@@ -131,6 +131,12 @@ def test_the_page_of_the_run_answers_first_and_links_the_report(found, measured)
         assert finding.claim.words in first
 
 
+def test_the_page_of_the_run_says_how_the_data_were_read_if_they_are_not_the_shipped_ones(found, measured):
+    page = run_page(found, measured, "", "4177 rows; separator `;`")
+    assert page.split("\n\n")[1] == "Data: `4177 rows; separator ';'`"
+    assert "Data:" not in run_page(found, measured, "")
+
+
 def test_the_answer_names_what_holds_what_does_not_and_what_is_not_judged():
     found = [
         judge(CLAIM, np.array([0.1, 0.08, 0.12]), TEST_TO_TRAIN),

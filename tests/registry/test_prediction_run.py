@@ -80,6 +80,8 @@ def test_it_is_a_run_with_versions_input_counts_files_and_page(champions_of_ring
     page = tags["mlflow.note.content"]
     assert "[version 1](#/models/abalone-regressor/versions/1?" in page and "1 of 24 rows lies outside" in page
     assert f"1 bad row left out, see {own_folder / 'scored.skipped.csv'}." in page and "artifacts/ages.png" in page
+    rows_of_table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "|" in line]
+    assert ["share outside the range of the training rows", "0.04167"] in rows_of_table
 
 
 def test_a_champion_of_rings_gives_intervals_of_any_level_in_rings_and_years(champions_of_rings):
