@@ -72,6 +72,7 @@ bench: $(VENV)/.installed ## measure speed against the guide's loop and other pe
 	python -m benchmarks.bench_population
 	python -m benchmarks.bench_tuning
 	python -m benchmarks.bench_serving
+	python -m benchmarks.bench_main
 
 bench-quality: $(VENV)/.installed-quality $(VENV)/.installed-peers ## compare rings with its peers and write docs/results.md
 	python -m benchmarks.bench_quality
