@@ -197,6 +197,15 @@ def test_no_worker_outlives_its_parent(number):
     assert err.count("Traceback") <= 1, "that of the program, which has no handler"
 
 
+def test_ctrl_c_ends_a_command_and_its_workers_with_a_sentence(store):
+    program = start("-m", "abalone", "report", "--workers", "2", "--epochs", "1000")
+    assert "report: training 6 stages" in program.stdout.readline()
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does
+    out, err = program.communicate(timeout=120)  # returns when the last process has closed its end of the pipe
+    assert (program.returncode, out) == (130, "")
+    assert err.strip() == "Interrupted: what was finished is kept."
+
+
 def test_auto_counts_the_cores_that_this_process_may_use():
     cores = os.sched_getaffinity(0)
     assert count_workers(7) == 7
