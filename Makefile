@@ -50,7 +50,7 @@ format: $(VENV)/.installed-test ## apply the project's style
 	ruff check --fix .
 	ruff format .
 
-mlproject: $(VENV)/.installed ## write MLproject from the commands and experiments/
+mlproject: $(VENV)/.installed ## write MLproject and deploy/MLproject from the commands and experiments/
 	python -m abalone.cli.mlproject
 
 lock: $(VENV)/.installed-test ## write requirements.lock from pyproject.toml; all versions anew with UPGRADE=--upgrade
@@ -66,13 +66,8 @@ jupyter: $(VENV)/.installed-jupyter ## open docs/guide.ipynb in JupyterLab
 docs: $(VENV)/.installed-test ## write pages of the Python API and all modules, from their docstrings, to build/docs
 	python -m pdoc --docformat numpy --no-show-source --output-directory build/docs $(DOCUMENTED)
 
-bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print tables and JSON
-	python -m benchmarks.bench_training
-	python -m benchmarks.bench_run
-	python -m benchmarks.bench_population
-	python -m benchmarks.bench_tuning
-	python -m benchmarks.bench_serving
-	python -m benchmarks.bench_main
+bench: $(VENV)/.installed ## measure speed against the guide's loop and other peers; print one table and write docs/speed.md
+	python -m benchmarks.bench_all
 
 bench-quality: $(VENV)/.installed-quality $(VENV)/.installed-peers ## compare rings with its peers and write docs/results.md
 	python -m benchmarks.bench_quality

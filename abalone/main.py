@@ -37,6 +37,8 @@ from abalone.stages.rings import run_rings
 from abalone.stages.stage import run_stage
 from abalone.tracking.addresses import artifact_picture, link, run_path
 from abalone.tracking.markdown import markdown_table
+from abalone.tracking.plain_errors import explain
+from abalone.tracking.reachable import check_store
 from abalone.tracking.run_logging import DESCRIPTION_TAG, describe_experiment, log_files, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse, tracked_run
 from abalone.training.ahead import begin_rings, begin_stage
@@ -135,7 +137,7 @@ def _tune(settings: StageSettings, trials: int, say: Say, options: RunOptions) -
 
 
 def _attempt(name: str, job: Job, say: Say) -> Result:
-    """Run one job; a failure becomes part of the result."""
+    """Run one job; a failure becomes part of the result, unless the tracking store is away, for the other jobs too."""
     began = time.perf_counter()
     try:
         result = job(options=RunOptions(nested=True))
@@ -146,6 +148,8 @@ def _attempt(name: str, job: Job, say: Say) -> Result:
         outcome = f"FAILED: {message}".splitlines()[0]
     seconds = time.perf_counter() - began
     say(f"{name:<16} {outcome}  ({seconds:.1f} s)")
+    if result.error:
+        check_store()
     return replace(result, seconds=seconds)
 
 
@@ -193,7 +197,7 @@ def _judge_claims(stages: Mapping[str, StageSettings], seeds: int, say: Say) -> 
 
 def _message(error: Exception) -> str:
     """The text of an error, which is never empty, because an empty one would count as success."""
-    return str(error) or type(error).__name__
+    return explain(error) or type(error).__name__
 
 
 def _log_results(run_id: str, results: Sequence[Result], promotions: Sequence[Promotion]) -> str:

@@ -11,7 +11,6 @@ and the rest are taken to cost as much. It draws no figures, writes no pages and
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import subprocess
 import sys
@@ -33,12 +32,14 @@ from abalone.settings import STAGES, StageSettings, load_settings
 from abalone.side_by_side import count_workers
 from abalone.tracking.database import prepare_database
 from benchmarks.guide_loop import prepare_guide, train_model
+from benchmarks.speed import Figure, show, times
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 20  # of each stage in the report
 TRIALS = 64  # of both studies
 STUDIED = ("encode", "regress")
 RING_MEMBERS = 32  # of both fits
+ALL_TRAININGS = len(STAGES) * (1 + SEEDS) + TRIALS + len(STUDIED) + RING_MEMBERS
 RING_SETTINGS = {"batch_size": 256, "epochs": 45}
 TARGETS = {"ratio": 15.0, "wall_share": 0.65}
 PR_SET_CHILD_SUBREAPER = 36
@@ -59,16 +60,14 @@ def measure(arguments: tuple[str, ...] = ()) -> dict[str, float]:
     dict
         ``one_cpu_s`` and ``one_wall_s`` of ``main`` in one process; ``cpu_s`` and ``wall_s`` with ``workers`` workers,
         and ``wall_share``, wall by CPU; ``tutorial_cpu_s`` and ``tutorial_wall_s``; ``ratio`` and ``wall_ratio``, of
-        the tutorial to ``main`` with workers; ``load``, how many other processes were running as it began.
+        the tutorial to ``main`` with workers.
     """
-    load = os.getloadavg()[0]
     workers = count_workers("auto")
     with tempfile.TemporaryDirectory() as folder:
         one = cost_of(partial(run_main, folder, 1, arguments))
         ours = cost_of(partial(run_main, folder, workers, arguments))
         tutorial = tutorial_cost(folder)
     return {
-        "load": round(load, 1),
         "workers": workers,
         "one_cpu_s": round(one.cpu, 1),
         "one_wall_s": round(one.wall, 1),
@@ -134,8 +133,8 @@ def tutorial_cost(folder: str) -> Cost:
             costs.append((1, costs[-3][1]))  # the winner
     ring_member = load_settings("encode", {**RING_SETTINGS, "device": "cpu"})
     costs.append((RING_MEMBERS, cost_of(partial(tutorial_training, ring_member))))
-    cpu = sum(times * cost.cpu for times, cost in costs)
-    wall = sum(times * cost.wall for times, cost in costs)
+    cpu = sum(share * cost.cpu for share, cost in costs)
+    wall = sum(share * cost.wall for share, cost in costs)
     return Cost(cpu, wall)
 
 
@@ -164,19 +163,44 @@ def _test_scores(settings: StageSettings, network: torch.nn.Module, data: Loaded
     return scores(settings.task, data.rings[test], predict(model.eval(), data.x[test]))
 
 
-def main() -> None:
-    """Print the table and the JSON."""
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks."""
     result = measure()
-    print(f"the whole job; {result['load']} other processes were running as it began")
-    print(f"{'':<22} {'CPU s':>8} {'wall s':>8}")
-    print(f"{'main, one process':<22} {result['one_cpu_s']:>8.1f} {result['one_wall_s']:>8.1f}")
-    name = f"main, {result['workers']} workers"
-    print(f"{name:<22} {result['cpu_s']:>8.1f} {result['wall_s']:>8.1f}", end="   ")
-    print(f"wall by CPU {result['wall_share']:.2f}, at most {TARGETS['wall_share']} on two quiet cores")
-    print(f"{'as a tutorial':<22} {result['tutorial_cpu_s']:>8.1f} {result['tutorial_wall_s']:>8.1f}   from a few")
-    print(f"{'ratio':<22} {result['ratio']:>8.1f} {result['wall_ratio']:>8.1f}   at least {TARGETS['ratio']} of CPU")
-    print(json.dumps(result))
+    name = f"`main` with {result['workers']} workers"
+    peer = f"the same trainings as tutorials write them ({2 * len(STAGES) + 1} of {ALL_TRAININGS} run)"
+    return [
+        Figure(
+            what=f"{name}, CPU",
+            peer=peer,
+            ours=f"{result['cpu_s']:.0f} s",
+            theirs=f"{result['tutorial_cpu_s']:.0f} s",
+            result=f"{times(result['ratio'])} times less CPU",
+            aim=f"{TARGETS['ratio']:.0f}",
+        ),
+        Figure(
+            what=f"{name}, wall",
+            peer=peer,
+            ours=f"{result['wall_s']:.0f} s",
+            theirs=f"{result['tutorial_wall_s']:.0f} s",
+            result=f"{times(result['wall_ratio'])} times faster",
+        ),
+        Figure(
+            what=f"{name}, wall",
+            peer="its CPU time",
+            ours=f"{result['wall_s']:.0f} s",
+            theirs=f"{result['cpu_s']:.0f} s",
+            result=f"{result['wall_share']:.2f} of it",
+            aim=f"at most {TARGETS['wall_share']} on two quiet cores",
+        ),
+        Figure(
+            what=f"{name}, wall",
+            peer="`main` in one process",
+            ours=f"{result['wall_s']:.0f} s",
+            theirs=f"{result['one_wall_s']:.0f} s",
+            result=f"{result['wall_s'] / result['one_wall_s']:.2f} of it",
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

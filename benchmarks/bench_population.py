@@ -1,11 +1,10 @@
 """CPU time per model and epoch of ``fit_many`` against the guide's own loop, how it grows with the rows, and memory.
 
-Run ``python -m benchmarks.bench_population``: it prints a table, then the same as JSON.
+Run ``python -m benchmarks.bench_population``, or ``make bench`` for all benchmarks.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -21,9 +20,15 @@ from abalone.settings import StageSettings, load_settings
 from abalone.training.population import fit_many
 from benchmarks.bench_training import cpu_seconds, tiled
 from benchmarks.guide_loop import prepare_guide, train_model
+from benchmarks.speed import Figure, show, times
 
 EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
 TARGETS = {"one shape": 25, "depths 1-4": 20}
+DESCRIPTIONS = {
+    "one shape": "16 members of three layers",
+    "depths 1-4": "32 members of one to four layers",
+    "dropout": "16 members of three layers with dropout",
+}
 WIDTHS = (32, 64)  # 64 is the width in the stages
 MEMORY_TARGET = 300
 
@@ -144,28 +149,26 @@ def _guide_seconds(settings: StageSettings, x, rings, rows) -> float:
     return cpu_seconds(partial(train_model, network, loaders, settings))
 
 
-def _verdict(ratio: float, target: int | None) -> str:
-    if target is None:
-        return ""
-    return "met" if ratio >= target else "missed"
-
-
-def main() -> None:
-    """Print the table and the JSON."""
-    results = measure()
-    megabytes = memory()
-    print(f"{'population':>10} {'width':>6} {'members':>8} {'rows':>7} {'guide ms':>9} {'ours ms':>8}", end=" ")
-    print(f"{'ratio':>6} {'target':>7} {'of peak':>8}")
-    for row in results:
-        target = TARGETS.get(row["population"])
-        print(
-            f"{row['population']:>10} {row['width']:>6} {row['members']:>8} {row['rows']:>7} {row['guide_ms']:>9.2f} "
-            f"{row['ours_ms']:>8.2f} {row['ratio']:>6.1f} {target or '-':>7} {row['peak_share']:>8.0%}  "
-            f"{_verdict(row['ratio'], target)}"
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks; times are those of one member and epoch."""
+    found = []
+    for row in measure():
+        aim = TARGETS.get(row["population"])
+        found.append(
+            Figure(
+                what=f"`fit_many`, {DESCRIPTIONS[row['population']]} of width {row['width']}, {row['rows']:,} rows",
+                ours=f"{row['ours_ms']:,.2f} ms ({row['peak_share']:.0%} of peak)",
+                peer="the guide's loop, a network at a time",
+                theirs=f"{row['guide_ms']:,.1f} ms",
+                result=f"{times(row['ratio'])} times faster",
+                aim=f"{aim}" if aim else "–",
+            )
         )
-    print(f"memory above imports, 64 members: {megabytes:.0f} MB, target {MEMORY_TARGET}")
-    print(json.dumps({"speed": results, "memory_mb": round(megabytes)}))
+    found.append(
+        Figure("`fit_many`, 64 members, memory beside the imports", f"{memory():.0f} MB", aim=f"{MEMORY_TARGET} MB")
+    )
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

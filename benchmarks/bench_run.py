@@ -1,18 +1,19 @@
 """CPU seconds of ``mlflow run . -e classify``, compared with the imports that its two processes cannot do without.
 
-Run ``python -m benchmarks.bench_run``: a table, then the same as JSON. The runs go into a temporary database, which is
-created before anything is measured.
+Run ``python -m benchmarks.bench_run``, or ``make bench`` for all benchmarks. The runs go into a temporary database,
+which is created before anything is measured.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from benchmarks.speed import Figure, show, times
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = 1.6
@@ -68,13 +69,19 @@ def _cpu_seconds(command: list[str | Path], folder: str) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def main() -> None:
-    """Print the table and the JSON."""
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks."""
     result = measure()
-    print(f"{'mlflow run s':>13} {'imports s':>10} {'ratio':>6}   at most {TARGET}")
-    print(f"{result['run_s']:>13.2f} {result['floor_s']:>10.2f} {result['ratio']:>6.2f}")
-    print(json.dumps(result))
+    run = Figure(
+        what="`mlflow run . -e classify --env-manager local`",
+        ours=f"{result['run_s']:.2f} s",
+        peer="importing what its two processes must import",
+        theirs=f"{result['floor_s']:.2f} s",
+        result=f"{times(result['ratio'])} times the CPU time",
+        aim=f"at most {TARGET}",
+    )
+    return [run]
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

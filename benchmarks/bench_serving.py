@@ -4,7 +4,7 @@ The peer is a pipeline of the same size (one-hot sex, standardised measurements,
 ``MLPClassifier``), logged with MLflow's own flavor and served by the same MLflow server. It returns one number for a
 row, ours two named columns. MLflow writes them as JSON in Python, which is two thirds of a large request.
 
-``python -m benchmarks.bench_serving`` prints a table, then the same as JSON.
+Run ``python -m benchmarks.bench_serving``, or ``make bench`` for all benchmarks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,11 +35,13 @@ from abalone.settings import REGISTERED_MODELS, load_settings
 from abalone.stages.stage import run_stage
 from abalone.tracking.runs import RunOptions
 from benchmarks.model_server import model_server
+from benchmarks.speed import Figure, show, times
 
 TARGET = 500_000  # rows per CPU-second in batches, without parsing
 COPIES = 120  # of the shipped file, in the batch
 CSV_COPIES = 24  # of the shipped file, in the CSV file
 REQUESTS = {1: 200, 1000: 30}  # number of requests by rows per request
+BATCH = "in a batch, CPU"
 STAGE = "encode"
 EXPERIMENT = "bench"
 
@@ -88,9 +91,9 @@ def _time_frames(rows: pd.DataFrame, ours: str, peer: str) -> list[dict[str, Any
     pyfunc_seconds = _best(lambda: ours_loaded.predict(rows))
     pyfunc_peer_seconds = _best(lambda: peer_loaded.predict(rows))
     return [
-        _row("check alone, CPU", len(rows), check_seconds, None),
-        _row("batch, CPU", len(rows), batch_seconds, batch_peer_seconds),
-        _row("pyfunc, CPU", len(rows), pyfunc_seconds, pyfunc_peer_seconds),
+        _row("their check alone, CPU", len(rows), check_seconds, None),
+        _row(BATCH, len(rows), batch_seconds, batch_peer_seconds),
+        _row("through pyfunc, CPU", len(rows), pyfunc_seconds, pyfunc_peer_seconds),
     ]
 
 
@@ -99,7 +102,7 @@ def _time_csv(frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
     table = folder / "rows.csv"
     pd.concat([frame] * CSV_COPIES).to_csv(table, index=False)
     seconds = _best(lambda: score_table(str(table), str(folder / "scored.csv")), repeats=2)
-    return _row("CSV file, both champions, CPU", len(frame) * CSV_COPIES, seconds, None)
+    return _row("a CSV file by both champions, CPU", len(frame) * CSV_COPIES, seconds, None)
 
 
 def _time_rest(rows: pd.DataFrame, ours: str, peer: str, folder: Path) -> list[dict[str, Any]]:
@@ -108,7 +111,7 @@ def _time_rest(rows: pd.DataFrame, ours: str, peer: str, folder: Path) -> list[d
     seconds_peer = _time_server(rows, peer, folder)
     results = []
     for (form, size), seconds in seconds_ours.items():
-        what = f"REST, {form}, {size} rows a request, wall"
+        what = f"over REST, {form}, {size:,} {'row' if size == 1 else 'rows'} per request, wall"
         results.append(_row(what, size * REQUESTS[size], seconds, seconds_peer[form, size]))
     return results
 
@@ -191,17 +194,27 @@ def _row(what: str, rows: int, ours: float, peer: float | None) -> dict[str, Any
     return row
 
 
-def main() -> None:
-    """Print the table and the JSON."""
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     with TemporaryDirectory() as folder:
         results = measure(Path(folder))
-    print(f"{'rows per second':<42} {'ours':>10} {'sklearn':>10} {'ratio':>6}   target {TARGET} in batches")
+    found = []
     for row in results:
-        print(f"{row['what']:<42} {row['ours']:>10} {row['sklearn'] or '–':>10} {row['ratio'] or '–':>6}")
-    print(json.dumps(results))
+        figure = Figure(what=f"rows scored: {row['what']}", ours=f"{row['ours']:,} a second")
+        if row["ratio"] is not None:
+            figure = replace(
+                figure,
+                peer="scikit-learn's pipeline of the same size",
+                theirs=f"{row['sklearn']:,} a second",
+                result=f"{times(row['ratio'])} times the rows",
+            )
+        if row["what"] == BATCH:
+            figure = replace(figure, aim=f"{TARGET:,} a second")
+        found.append(figure)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

@@ -1,12 +1,11 @@
 """CPU time per epoch of ``fit`` against the guide's own loop, at 1, 10 and 100 times the rows.
 
-Run ``python -m benchmarks.bench_training``: it prints a table, then the same as JSON.
+Run ``python -m benchmarks.bench_training``, or ``make bench`` for all benchmarks.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from abalone.model.features import encode
 from abalone.settings import StageSettings, load_settings
 from abalone.training.fit import fit
 from benchmarks.guide_loop import prepare_guide, train_model
+from benchmarks.speed import Figure, show, times
 
 EPOCHS = {1: 8, 10: 2, 100: 1}  # copies of the rows: epochs of one measurement
 TARGET = 3.5
@@ -98,14 +98,22 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def main() -> None:
-    """Print the table and the JSON."""
-    results = measure()
-    print(f"{'rows':>8} {'guide ms/epoch':>15} {'fit ms/epoch':>13} {'ratio':>6}   target {TARGET}")
-    for row in results:
-        print(f"{row['rows']:>8} {row['guide_ms']:>15.1f} {row['fit_ms']:>13.1f} {row['ratio']:>6.2f}")
-    print(json.dumps(results))
+def figures() -> list[Figure]:
+    """Measure, for the table of all benchmarks."""
+    found = []
+    for row in measure():
+        found.append(
+            Figure(
+                what=f"`fit`, one epoch of three layers, {row['rows']:,} rows in batches of 32",
+                ours=f"{row['fit_ms']:,.1f} ms",
+                peer="the guide's loop with `DataLoader`",
+                theirs=f"{row['guide_ms']:,.1f} ms",
+                result=f"{times(row['ratio'])} times faster",
+                aim=f"{TARGET}",
+            )
+        )
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    show(figures())

@@ -21,7 +21,9 @@ from abalone.evaluation.scores import scores
 from abalone.model.networks import build
 from abalone.registry.decision import Decision
 from abalone.registry.promotion import promote
-from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, load_settings
+from abalone.registry.versions import versions
+from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, TASKS, load_settings
+from abalone.tracking.file_sums import FILES_TAG, file_sums
 from abalone.tracking.flavor import log_model
 from abalone.tracking.run_logging import log_files, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
@@ -165,14 +167,47 @@ def model_folder(model_id: str) -> Path:
     return Path(url2pathname(urlparse(location).path))
 
 
+def forget_file_sums(model_id: str) -> None:
+    """Make a model and its versions look as those of a version of the project that recorded no sums of files."""
+    client = MlflowClient()
+    if FILES_TAG in client.get_logged_model(model_id).tags:
+        client.delete_logged_model_tag(model_id, FILES_TAG)
+    for task in TASKS:
+        for version in versions(task):
+            if version.source == f"models:/{model_id}" and FILES_TAG in version.tags:
+                client.delete_model_version_tag(version.name, version.version, FILES_TAG)
+
+
+def remember_file_sums(folder: Path) -> None:
+    """Record the sums of the files that a model has now, on the model and its versions."""
+    client = MlflowClient()
+    model_id = folder.parent.name
+    client.set_logged_model_tags(model_id, {FILES_TAG: file_sums(folder)})
+    for task in TASKS:
+        for version in versions(task):
+            if version.source == f"models:/{model_id}":
+                client.set_model_version_tag(version.name, version.version, FILES_TAG, file_sums(folder))
+
+
 def package_of(folder: Path) -> Path:
-    """Return the sealed package in a logged model's folder."""
+    """Return the sealed package in a logged model's folder, unpacked as earlier versions of the project wrote it."""
     [package] = Path(folder, "code").iterdir()
-    return package
+    if package.suffix != ".zip":
+        return package
+    shutil.unpack_archive(package, folder / "code")
+    package.unlink()
+    replace_in(folder / "MLmodel", r"code: code/.*\.zip", "code: code")
+    if FILES_TAG in MlflowClient().get_logged_model(folder.parent.name).tags:
+        remember_file_sums(folder)
+    return package.with_suffix("")
 
 
 def rename_package(folder: Path, name: str) -> Path:
-    """Rename a model's sealed package, so that this process has not imported it yet; return its folder."""
+    """Rename a model's sealed package, so that this process has not imported it yet; return its folder.
+
+    As the files of the package are then changed, nothing may remember their sums.
+    """
+    forget_file_sums(folder.parent.name)
     old = package_of(folder)
     new = old.with_name(name)
     old.rename(new)
@@ -182,6 +217,7 @@ def rename_package(folder: Path, name: str) -> Path:
 
 def make_unsealed(folder: Path) -> None:
     """Make a model look as one that a version of the project without sealing logged."""
+    forget_file_sums(folder.parent.name)
     package_of(folder).rename(folder / "code" / "abalone")
     replace_in(folder / "MLmodel", r"loader_module: \S+", "loader_module: abalone.serving")
 

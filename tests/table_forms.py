@@ -23,10 +23,10 @@ def csv(frame: pd.DataFrame = TABLE, **options) -> str:
     return frame.to_csv(index=False, **options)
 
 
-def zipped(**files: str) -> bytes:
+def zipped(compression: int = zipfile.ZIP_STORED, **files: str) -> bytes:
     """A zip archive of these files."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+    with zipfile.ZipFile(content, "w", compression) as archive:
         for name, text in files.items():
             archive.writestr(name, text)
     return content.getvalue()
@@ -92,6 +92,7 @@ FORMS = {
     "UTF-16, big end first": csv().encode("utf-16-be"),
     "gzip": gzip.compress(csv().encode()),
     "gzip of UTF-16": gzip.compress(csv(sep="\t").encode("utf-16")),
+    "zip whose file would be elsewhere": zipped(**{"../../train.csv": csv()}),
     "zip": zipped(**{"train.csv": csv(), "__MACOSX/._train.csv": "x"}),
     "ARFF": ARFF,
     "ARFF with CRLF": ARFF.replace("\n", "\r\n"),
@@ -148,6 +149,11 @@ REFUSED = {
     "UTF-16 cut short": (csv().encode("utf-16")[:-1], "not text in UTF-8 or UTF-16"),
     "an image": (b"\x89PNG\r\n\x1a\n\xff\xfe", "not text"),
     "two files": (zipped(a="1", b="2"), r"a zip archive of 2 files \(a, b\); expected one table"),
+    "a zip that lacks some bytes": (
+        zipped(a="1")[:10] + zipped(a="1")[13:],
+        "cannot be decompressed",
+    ),
+    "a zip of another compression": (zipped(a="1", compression=zipfile.ZIP_LZMA), "of compression method 14; expected"),
     "gzip cut short": (gzip.compress(csv().encode())[:-9], "cannot be decompressed"),
     "a broken zip": (zipped(a="1")[:-9], "cannot be decompressed"),
 }

@@ -20,7 +20,7 @@ import yaml
 from click.testing import CliRunner
 from helpers import ROOT
 
-from abalone.cli.mlproject import mlproject
+from abalone.cli.mlproject import deployed_mlproject, mlproject
 from abalone.cli.program import cli
 from abalone.settings import STAGES, load_settings, read_toml, settings_type
 
@@ -49,6 +49,7 @@ def text_options(command: str) -> dict[str, click.Option]:
 
 def test_mlproject_is_the_one_that_make_mlproject_writes():
     assert (ROOT / "MLproject").read_text() == mlproject(), "run: make mlproject"
+    assert (ROOT / "deploy" / "MLproject").read_text() == deployed_mlproject(), "run: make mlproject"
 
 
 def test_every_stage_is_an_entry_point_an_experiment_and_a_command():

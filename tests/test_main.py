@@ -9,6 +9,7 @@ from ring_fits import SHORT
 from abalone.main import run_main
 from abalone.settings import REGISTERED_MODELS, UserError, load_settings
 from abalone.side_by_side import worker_processes
+from abalone.tracking.reachable import ServerAway
 from abalone.tracking.run_logging import log_params, log_tags
 from abalone.tracking.runs import tracked_run
 
@@ -46,6 +47,19 @@ def test_main_goes_on_past_a_failed_stage_and_then_fails(store):
     assert "mlflow ui" in said[-1]
     assert parent.info.run_id in said[-1]
     assert sum(line.startswith(tuple(stages)) for line in said) == 4, "a progress line per stage"
+
+
+def test_main_ends_with_the_stage_during_which_its_server_goes_away(store, monkeypatch):
+    def away():
+        raise ServerAway("the tracking server does not answer")
+
+    monkeypatch.setattr("abalone.main.check_store", away)
+    settings = load_settings("classify", {"epochs": 1, "data": "uci"})
+    monkeypatch.setattr("abalone.main.run_stage", lambda *arguments, options: away())
+    said = []
+    with pytest.raises(ServerAway):
+        run_main({"classify": settings, "deepen": settings}, said.append)
+    assert [line.split()[:2] for line in said] == [["classify", "FAILED:"]]
 
 
 def test_main_closes_with_its_table_even_if_the_report_fails(store, monkeypatch):

@@ -30,14 +30,14 @@ def test_the_workflow_runs_the_gate_on_the_projects_python():
 
 
 def test_the_image_has_the_projects_python_and_installs_as_make_does():
-    dockerfile = (ROOT / "Dockerfile").read_text()
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     assert re.search(r"^FROM python:([\d.]+)-", dockerfile, re.M).group(1) == python_version()
-    assert re.search(r"^RUN make \.venv/\.installed$", dockerfile, re.M)
+    assert re.search(r"^RUN make \.venv/\.installed-server$", dockerfile, re.M)
 
 
 def test_the_dev_container_is_built_from_the_dockerfile():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / "deploy" / "Dockerfile"
     assert container["postCreateCommand"] == "make .venv/.installed-test"
 
 

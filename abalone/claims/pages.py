@@ -16,7 +16,7 @@ from abalone.claims.verdicts import NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, UNDECI
 from abalone.data.reading import Dataset
 from abalone.model.columns import OLD_FROM_RINGS
 from abalone.settings import STAGES, StageSettings
-from abalone.tracking.markdown import data_part, markdown_table
+from abalone.tracking.markdown import as_code, data_part, markdown_table
 
 CLAIMS_HEADER = ("verdict", "claim", "difference")  # as wide as MLflow's pane for artifacts
 DETAILS_HEADER = ("claim", "what is measured", "guide", "95 % interval", "corrected", "single splits", "wins")
@@ -28,10 +28,9 @@ INTRODUCTION = (
     "is Young. The guide trains networks that distinguish the two, and one that predicts the number of rings, and says "
     "which changes helped. For this report its stages were trained again on {seeds} random splits of the shells, half "
     "of each held out for testing, and each claim was checked against the test scores.\n\n"
-    "Made on {date} with seeds 0 to {last}, {epochs} epochs, data set `{name}`, fingerprint `{sha256}` (SHA-256). To "
-    "reproduce it: `mlflow run . -e report -P seeds={seeds} -P epochs={epochs} -P data={data}`. The figures are "
-    "embedded in this file and stored beside it as `claim_1.png` and so on; MLflow's UI shows them in `report.html` "
-    "only."
+    "Made on {date} with seeds 0 to {last}, {epochs} epochs, data set {name}, fingerprint `{sha256}` (SHA-256). To "
+    "reproduce it: {command}. The figures are embedded in this file and stored beside it as `claim_1.png` and so on; "
+    "MLflow's UI shows them in `report.html` only."
 )
 EXPLANATION = (
     "Every stage was trained with {seeds} seeds; the seed decides split, initial weights and batch order. A difference "
@@ -221,6 +220,7 @@ def report_markdown(
         The figures of ``claim_figures``, drawn.
     """
     seeds = count_seeds(found)
+    data = _data_options(first)
     introduction = INTRODUCTION.format(
         rows=len(dataset.frame),
         old=OLD_FROM_RINGS,
@@ -228,8 +228,8 @@ def report_markdown(
         last=seeds - 1,
         date=datetime.date.today(),
         epochs=first.epochs,
-        data=_data_options(first),
-        name=dataset.name,
+        command=as_code(f"mlflow run . -e report -P seeds={seeds} -P epochs={first.epochs} -P data={data}"),
+        name=as_code(dataset.name),
         sha256=dataset.sha256[:12],
     )
     parts = [

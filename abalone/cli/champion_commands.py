@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -20,6 +21,7 @@ from abalone.cli.options import (
 from abalone.cli.output import decisions_object, print_object, reporting, say
 from abalone.model.columns import PARAMS
 from abalone.settings import TARGETS, UNITS
+from abalone.tracking.reachable import KEPT_RESULTS
 
 units_option = click.option(
     "--units",
@@ -207,3 +209,23 @@ def relocate(debug: bool) -> None:
     from abalone.tracking import relocation
 
     say(relocation.relocate())
+
+
+@command("file", "--folder kept-results")
+@click.option(
+    "--folder",
+    default=KEPT_RESULTS,
+    show_default=True,
+    metavar="FOLDER",
+    help="Folder that a stage has named, or the folder of all of them.",
+)
+@debug_option
+def file_results(folder: str, debug: bool) -> None:
+    """File the results that stages have kept in a folder because the tracking server was away.
+
+    Nothing is trained again, and nothing is filed twice: what was filed already is left alone, and what was filed in
+    part is completed.
+    """
+    from abalone.tracking import filing
+
+    filing.file_results(Path(folder), say)

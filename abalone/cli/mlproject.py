@@ -1,6 +1,7 @@
-"""Write ``MLproject`` from the commands and their settings: ``python -m abalone.cli.mlproject``, or ``make mlproject``.
+"""Write both ``MLproject`` files from the commands and their settings: ``make mlproject``.
 
-MLflow reads parameters and defaults of an entry point from that file alone, so it repeats what the command line knows.
+MLflow reads parameters and defaults of an entry point from such a file alone, so it repeats what the command line
+knows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from abalone.cli.options import SETTING_METAVAR, shared_defaults
 from abalone.cli.program import cli
 from abalone.settings import STAGES, stages_before
 
-PATH = Path(__file__).resolve().parents[2] / "MLproject"
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = """\
 name: abalone
 
@@ -26,6 +27,17 @@ conda_env: conda.yaml
 
 # Made by `make mlproject` from the commands and from experiments/; a test compares.
 # Each stage inherits the parameters of the stage before it and changes only what the guide teaches there.
+entry_points:
+"""
+DEPLOYED_HEAD = """\
+# For `mlflow run deploy --backend kubernetes`, which needs docker_env; MLflow allows no conda_env beside it, so the
+# project's own MLproject cannot have it. Made with that one by `make mlproject`. No entry point has parameters: MLflow
+# appends each `-P key=value` as `--key value`, and the command knows its defaults.
+name: abalone
+
+docker_env:
+  image: abalone
+
 entry_points:
 """
 NOT_PARAMETERS = ("experiment_name", "run_name", "debug")  # the first two are options of `mlflow run` itself
@@ -39,6 +51,12 @@ def mlproject() -> str:
     """The text of ``MLproject``."""
     entries = [_entry(name, command) for name, command in cli.commands.items()]
     return HEAD + "\n".join(entries)
+
+
+def deployed_mlproject() -> str:
+    """The text of ``deploy/MLproject``, which has the same entry points in an image."""
+    entries = [f"  {name}: {{command: python -m abalone {name}}}\n" for name in cli.commands]
+    return DEPLOYED_HEAD + "".join(entries)
 
 
 def _entry(name: str, command: click.Command) -> str:
@@ -105,4 +123,5 @@ def _specification(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(mlproject(), encoding="utf-8")
+    (ROOT / "MLproject").write_text(mlproject(), encoding="utf-8")
+    (ROOT / "deploy" / "MLproject").write_text(deployed_mlproject(), encoding="utf-8")

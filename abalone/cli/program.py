@@ -13,7 +13,8 @@ import click
 from abalone import settings
 from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
-from abalone.tracking.reachable import explain, set_client_defaults
+from abalone.tracking.plain_errors import fault
+from abalone.tracking.reachable import explain, is_away, set_client_defaults
 
 cli = SectionedGroup(
     sections={
@@ -25,7 +26,12 @@ cli = SectionedGroup(
             champion_commands.predict,
             champion_commands.evaluate,
         ],
-        "Whole project": [stage_commands.main, champion_commands.status, champion_commands.relocate],
+        "Whole project": [
+            stage_commands.main,
+            champion_commands.status,
+            champion_commands.file_results,
+            champion_commands.relocate,
+        ],
     },
     help="The deep-learning guide on the Abalone data as tracked MLflow runs.\n\n"
     "COMMAND --help shows the options of a command, with their defaults.",
@@ -43,13 +49,8 @@ class Interrupted(SystemExit):
 
 def main() -> None:
     """Run the command line; a failure is one message on stderr and a nonzero exit status."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
-    # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    set_client_defaults()
     debug = "--debug" in sys.argv
-    if not debug:
-        _silence_mlflow()
+    set_defaults(debug)
     _handle_signals()
     status: int | str | None
     try:
@@ -70,6 +71,23 @@ def main() -> None:
     sys.exit(status)
 
 
+def set_defaults(debug: bool = False) -> None:
+    """Set environment variables of the libraries, unless the user has.
+
+    Parameters
+    ----------
+    debug : bool
+        Whether MLflow's own messages are shown.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it draws a bar for every file
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")  # a request of its own, for large files
+    # With matrices this small, torch's threads mostly wait for each other: two of them double the CPU time of `rings`.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    set_client_defaults()
+    if not debug:
+        _silence_mlflow()
+
+
 def _silence_mlflow() -> None:
     """Keep MLflow from reporting on tables, experiments and the end of each run; worker processes inherit this.
 
@@ -80,9 +98,12 @@ def _silence_mlflow() -> None:
 
 
 def _message(error: Exception) -> str:
+    sentence = fault(error)
+    if sentence:
+        return sentence
     if isinstance(error, settings.UserError):
         return str(error)
-    if "Max retries exceeded" in str(error):
+    if is_away(error):
         return explain(error)
     return f"{type(error).__name__}: {error} (--debug shows where)"
 

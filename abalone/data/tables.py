@@ -21,6 +21,7 @@ from abalone.data.layout import Layout, Lines, read_layout, split_fields
 from abalone.model.rows import BadRows
 
 Content = IO[bytes] | gzip.GzipFile
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by byte order mark
 
 
@@ -85,7 +86,7 @@ def _decompress(file: BinaryIO) -> tuple[Content, str]:
     if head.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file), "gzip"
     if head.startswith(b"PK\x03\x04"):
-        return _only_member(zipfile.ZipFile(file)), "zip"
+        return _only_member(file), "zip"
     return file, ""
 
 
@@ -95,11 +96,21 @@ def _peek(file: Content) -> bytes:
     return head
 
 
-def _only_member(archive: zipfile.ZipFile) -> Content:
-    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-    if len(names) != 1:
-        raise BadRows(f"a zip archive of {len(names)} files ({', '.join(names[:5])}); expected one table")
-    return archive.open(names[0])
+def _only_member(file: BinaryIO) -> Content:
+    """The only file of a zip archive, which is read where it is: its name leads nowhere."""
+    try:
+        archive = zipfile.ZipFile(file)
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if len(names) != 1:
+            raise BadRows(f"a zip archive of {len(names)} files ({', '.join(names[:5])}); expected one table")
+        method = archive.getinfo(names[0]).compress_type
+        if method not in COMPRESSIONS:  # the other ones have errors of their own for damaged content
+            raise BadRows(f"a zip archive of compression method {method}; expected the usual one, deflate")
+        return archive.open(names[0])
+    except BadRows:
+        raise
+    except Exception as error:  # a damaged archive raises errors of any kind
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def _encoding(head: bytes) -> str:

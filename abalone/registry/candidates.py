@@ -11,17 +11,21 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, Run
+from mlflow.models import ModelSignature
 
 from abalone.model.rows import BadRows
 from abalone.registry.loading import UnreachableModel, UnusableModel, describe, load_model
 from abalone.registry.versions import all_pages, find_rolled_back
 from abalone.settings import SELECTION
+from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.known_runs import remember_place
+from abalone.tracking.logged_tables import read_table
 
 MARGIN = 0.05
 LARGEST_SCORE = sys.float_info.max  # MLflow's database stores infinity as this
@@ -45,10 +49,21 @@ class Candidate:
         Settings of the run; empty if it has none.
     model_id : str
         The task's logged model; empty if the run has none.
+    files : str
+        The sums of the model's files: those that were recorded, or, once it was loaded, those that it has; empty if
+        neither is known.
     score, baseline, test : float or None
         Selection metric on validation, of the baseline on validation, and on test; None if not logged.
     refusal : str
         Why the run cannot be promoted; empty if it can.
+    address : str
+        Where the files of the model are; empty if the run has none.
+    run : Run, optional
+        The run as the store has it.
+    signature : ModelSignature, optional
+        That of the model, once it was loaded.
+    rows : DataFrame, optional
+        Its validation rows, once they were loaded; see ``validation_rows``.
     """
 
     run_id: str
@@ -61,10 +76,15 @@ class Candidate:
     data: str
     seed: str
     model_id: str
+    files: str
     score: float | None
     baseline: float | None
     test: float | None
     refusal: str = ""
+    address: str = ""
+    run: Run | None = field(default=None, repr=False)
+    signature: ModelSignature | None = None
+    rows: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     @property
     def lead(self) -> float:
@@ -85,6 +105,8 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
     models = _models_by_run(client, task, experiment_id)
     candidates = []
     for run in all_pages(client.search_runs, [experiment_id], f"tags.task LIKE '%{task}%'"):
+        remember_place(run)
+        model = models.get(run.info.run_id)
         tags = run.data.tags
         params = run.data.params
         metrics = run.data.metrics
@@ -98,20 +120,23 @@ def find_candidates(task: str, experiment_id: str) -> list[Candidate]:
             split=tags.get("split", ""),
             data=params.get("data", ""),
             seed=params.get("seed", ""),
-            model_id=models.get(run.info.run_id, ""),
+            model_id=model.model_id if model else "",
+            files=model.tags.get(FILES_TAG, "") if model else "",
             score=metrics.get(f"val/{metric}"),
             baseline=metrics.get(f"baseline/val_{metric}"),
             test=metrics.get(f"test/{metric}"),
+            address=model.artifact_location if model else "",
+            run=run,
         )
         candidates.append(replace(candidate, refusal=_gate_refusal(task, candidate)))
     return candidates
 
 
-def _models_by_run(client: MlflowClient, task: str, experiment_id: str) -> dict[str, str]:
+def _models_by_run(client: MlflowClient, task: str, experiment_id: str) -> dict[str, LoggedModel]:
     models = {}
     for model in all_pages(client.search_logged_models, [experiment_id], f"params.task = '{task}'"):
         if str(model.status) == "READY":
-            models[model.source_run_id] = model.model_id
+            models[model.source_run_id] = model
     return models
 
 
@@ -135,6 +160,20 @@ def refuse_rolled_back(candidates: Sequence[Candidate], versions: Sequence[Any])
     return judged
 
 
+def add_recorded_files(candidates: Sequence[Candidate], versions: Sequence[Any]) -> list[Candidate]:
+    """Give the candidates whose logged model has no sums of its files those of the version that it became, if any.
+
+    An earlier version of the project logged these models and recorded no sums.
+
+    Parameters
+    ----------
+    candidates, versions
+        As for ``refuse_rolled_back``.
+    """
+    recorded = {version.run_id: version.tags.get(FILES_TAG, "") for version in versions}
+    return [replace(found, files=found.files or recorded.get(found.run_id, "")) for found in candidates]
+
+
 def try_models(candidates: Sequence[Candidate], split: str) -> list[Candidate]:
     """Load the models of a split, the best first, until one works; refuse those that do not.
 
@@ -144,10 +183,9 @@ def try_models(candidates: Sequence[Candidate], split: str) -> list[Candidate]:
     for place, candidate in enumerate(judged):
         if candidate.refusal or candidate.split != split:
             continue
-        problem = _model_refusal(candidate)
-        if not problem:
+        judged[place] = _try_model(candidate)
+        if not judged[place].refusal:
             break
-        judged[place] = replace(candidate, refusal=problem)
     return judged
 
 
@@ -179,18 +217,20 @@ def _gate_refusal(task: str, candidate: Candidate) -> str:
     return ""
 
 
-def _model_refusal(candidate: Candidate) -> str:
+def _try_model(candidate: Candidate) -> Candidate:
+    """Load a candidate's model and score a few rows; return it with what is known of the model, or with a refusal."""
     try:
         rows = validation_rows(candidate.run_id)
     except Exception as error:  # a lost or damaged file raises errors of any kind
-        return f"its validation predictions cannot be loaded ({describe(error)})"
+        return replace(candidate, refusal=f"its validation predictions cannot be loaded ({describe(error)})")
     try:
-        load_model(f"models:/{candidate.model_id}").predict(rows.head())
+        model = load_model(f"models:/{candidate.model_id}", candidate.files, candidate.address)
+        model.predict(rows.head())
     except (UnreachableModel, UnusableModel) as error:
-        return error.problem
+        return replace(candidate, refusal=error.problem)
     except BadRows as error:
-        return f"its model refuses its own validation rows ({error.message})"
-    return ""
+        return replace(candidate, refusal=f"its model refuses its own validation rows ({error.message})")
+    return replace(candidate, files=model.files, signature=model.pyfunc.metadata.signature, rows=rows)
 
 
 def _rank(candidate: Candidate) -> tuple:
@@ -214,5 +254,4 @@ def validation_rows(run_id: str) -> pd.DataFrame:
 
 def predicted_rows(run_id: str, part: str) -> pd.DataFrame:
     """Load a run's rows of a part, ``val`` or ``test``, with its predictions."""
-    table = mlflow.artifacts.load_dict(f"runs:/{run_id}/predictions/{part}.json")
-    return pd.DataFrame(table["data"], columns=table["columns"])
+    return read_table(run_id, f"predictions/{part}.json")

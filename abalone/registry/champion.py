@@ -7,9 +7,10 @@ A champion that scores rows must not have learned from them: where that cannot b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from abalone.registry.candidates import Candidate, validation_rows
 from abalone.registry.loading import UnreachableModel, load_model
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, UserError
+from abalone.tracking.file_sums import FILES_TAG
 from abalone.tracking.lookup import data_source
 
 SHIPPED = "uci"  # data whose content is known: its SHA-256 is checked
@@ -47,17 +49,35 @@ class Champion:
         Fingerprint of its split; empty if it is not known.
     settings : mapping of str to str
         Settings of its training, such as ``data``, ``seed`` and ``refit``; empty if they are not known.
+    address : str
+        Where its files are; empty if that is not known.
+    files : str
+        The sums of its files that were recorded; empty if there are none.
     """
 
     version: int
     run_id: str
     split: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+    files: str = ""
 
 
 def find_champion(task: str) -> Champion | None:
     """Find the champion of a task and what its version, its run or its logged model knows about its training."""
-    version = holder(task, CHAMPION)
+    return describe_champion(holder(task, CHAMPION))
+
+
+def describe_champion(version: Any, candidates: Sequence[Candidate] = ()) -> Champion | None:
+    """Tell what a version, its run or its logged model knows about its training.
+
+    Parameters
+    ----------
+    version : ModelVersion or None
+        The version that holds the alias; without one there is no champion.
+    candidates : sequence of Candidate
+        Runs of its task that have been read already.
+    """
     if version is None:
         return None
     model = None
@@ -65,7 +85,8 @@ def find_champion(task: str) -> Champion | None:
     if not run_id:  # a version that was registered by a path, or copied
         model = _model_file(f"models:/{version.name}/{version.version}")
         run_id = model.run_id if model else ""
-    run = _find_run(run_id)
+    known = next((candidate for candidate in candidates if candidate.run_id == run_id), None)
+    run = known.run if known else _find_run(run_id)
     known_split = version.tags.get("split", "")
     if run:
         settings = dict(run.data.params)
@@ -80,6 +101,8 @@ def find_champion(task: str) -> Champion | None:
         run_id=run_id or "",
         split=known_split or _shipped_split(settings),
         settings=settings,
+        address=known.address if known and version.source == f"models:/{known.model_id}" else "",
+        files=version.tags.get(FILES_TAG, ""),
     )
 
 
@@ -148,7 +171,7 @@ def champion_predictions(task: str, challenger: Candidate, champion: Champion, r
     named = f"version {champion.version}"
     answer = ANSWER_COLUMNS[task]
     try:
-        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}")
+        model = load_model(f"models:/{REGISTERED_MODELS[task]}/{champion.version}", champion.files, champion.address)
         if answer not in model.columns:
             raise Incomparable(f"{named} answers with {', '.join(model.columns)}, not with {answer}")
         model.predict(rows.head())

@@ -49,6 +49,8 @@ class Evaluation:
         Version of the registered model.
     run_id : str
         Run that trained it; empty if no promotion registered the version.
+    is_checked : bool
+        Whether its files are those that were recorded; False if none were.
     verdict : str
         ``HOLDS``, ``WORSE`` or ``TOO_FEW``.
     rows, left_out : int
@@ -82,6 +84,7 @@ class Evaluation:
     task: str
     version: int
     run_id: str
+    is_checked: bool
     verdict: str
     rows: int
     left_out: int
@@ -138,6 +141,7 @@ def evaluate_champion(task: str, dataset: Dataset) -> Evaluation:
         task=task,
         version=int(version.version),
         run_id=version.run_id or "",
+        is_checked=model.is_checked,
         verdict=judge(SELECTION[task], intervals, differences, constant),
         rows=len(rows),
         left_out=int(is_known.sum()),

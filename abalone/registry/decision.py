@@ -16,11 +16,17 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from abalone.evaluation.scores import paired_bootstrap
-from abalone.registry.candidates import Candidate, find_candidates, refuse_rolled_back, validation_rows
-from abalone.registry.champion import Champion, Incomparable, champion_predictions, find_champion
+from abalone.registry.candidates import (
+    Candidate,
+    add_recorded_files,
+    find_candidates,
+    refuse_rolled_back,
+    validation_rows,
+)
+from abalone.registry.champion import Champion, Incomparable, champion_predictions, describe_champion
 from abalone.registry.loading import UnusableModel
 from abalone.registry.splits import SplitChoice, choose_split
-from abalone.registry.versions import versions
+from abalone.registry.versions import CHAMPION, Registered, read_registered
 from abalone.settings import PREDICTION_COLUMNS, SELECTION
 
 
@@ -34,6 +40,8 @@ class Decision:
         classification or regression.
     experiment : str
         Name of the experiment that holds the candidates.
+    registered : Registered
+        The registered model before the promotion.
     split : SplitChoice
         The split that is compared on, and the others.
     candidates : tuple of Candidate
@@ -50,6 +58,7 @@ class Decision:
 
     task: str
     experiment: str
+    registered: Registered
     split: SplitChoice
     candidates: tuple[Candidate, ...]
     champion: Champion | None
@@ -74,7 +83,12 @@ class Decision:
 
 
 def decide(
-    task: str, experiment_id: str, min_improvement: float = 0.0, force: bool = False, split: str = ""
+    task: str,
+    experiment_id: str,
+    min_improvement: float = 0.0,
+    force: bool = False,
+    split: str = "",
+    experiment: str = "",
 ) -> Decision:
     """Find the best candidate of an experiment and compare it with the champion.
 
@@ -86,16 +100,21 @@ def decide(
         Experiment that holds the candidates.
     min_improvement, force, split
         As for ``promote``.
+    experiment : str
+        Name of the experiment; "" to ask for it.
     """
-    champion = find_champion(task)
-    found = refuse_rolled_back(find_candidates(task, experiment_id), versions(task))
+    registered = read_registered(task)
+    found = refuse_rolled_back(find_candidates(task, experiment_id), registered.versions)
+    found = add_recorded_files(found, registered.versions)
+    champion = describe_champion(registered.holder(CHAMPION), found)
     choice, candidates = choose_split(found, champion.split if champion else "", split)
     challenger = next((candidate for candidate in candidates if not candidate.refusal), None)
     promotes, reason = _judge(task, challenger, champion, min_improvement, force)
     version = champion.version if champion else None
     return Decision(
         task=task,
-        experiment=MlflowClient().get_experiment(experiment_id).name,
+        experiment=experiment or MlflowClient().get_experiment(experiment_id).name,
+        registered=registered,
         split=choice,
         candidates=candidates,
         champion=champion,
@@ -145,7 +164,7 @@ def _compare(task: str, challenger: Candidate, champion: Champion) -> tuple[floa
     UnusableModel
         If the champion's model does not work.
     """
-    rows = validation_rows(challenger.run_id)
+    rows = validation_rows(challenger.run_id) if challenger.rows is None else challenger.rows
     challenger_predicts = rows[PREDICTION_COLUMNS[task]].to_numpy()
     champion_predicts = champion_predictions(task, challenger, champion, rows)
     return paired_bootstrap(task, rows["Rings"].to_numpy(), challenger_predicts, champion_predicts)

@@ -10,10 +10,11 @@ from abalone.metrics import METRICS
 from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.answer_scores import FEWEST_ROWS
 from abalone.registry.champion_evaluation import HOLDS, TOO_FEW, Evaluation
+from abalone.registry.loading import unchecked_text
 from abalone.registry.promoted_run import age_table
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
-from abalone.tracking.markdown import data_part, format_score, markdown_table
+from abalone.tracking.markdown import data_part, escape, format_score, markdown_table
 
 LABELS = {
     "ece": "calibration error",
@@ -45,9 +46,10 @@ def evaluation_page(evaluations: Sequence[Evaluation], dataset: Dataset, figures
     figures : mapping of name to path
         Paths of the figures in the UI; a name begins with the kind of the champion: ``classifier/roc.png``.
     """
-    file = dataset.path.name
+    file = escape(dataset.path.name)
     verdicts = [verdict_text(evaluation, file, link) for evaluation in evaluations]
     parts = [" ".join(verdicts), LEGEND, data_part(dataset.understood)]
+    parts += [_unchecked(evaluation) for evaluation in evaluations]
     for place, evaluation in enumerate(evaluations):
         parts += _champion_part(evaluation, figures)
         if evaluation.shifts not in [earlier.shifts for earlier in evaluations[:place]]:
@@ -62,7 +64,15 @@ def evaluation_text(evaluations: Sequence[Evaluation], dataset: Dataset) -> str:
         parts += [f"### {evaluation.task}", verdict_text(evaluation, dataset.path.name, text_only)]
         if evaluation.rows:
             parts += [evaluation.outside.sentence(), _score_table(evaluation)]
+        parts.append(_unchecked(evaluation))
     return "\n\n".join(part for part in parts if part)
+
+
+def _unchecked(evaluation: Evaluation) -> str:
+    """Say that the champion's files could not be checked; empty if they were."""
+    if evaluation.is_checked:
+        return ""
+    return unchecked_text(f"models:/{REGISTERED_MODELS[evaluation.task]}/{evaluation.version}")
 
 
 def verdict_text(evaluation: Evaluation, file: str, named: Naming) -> str:
@@ -171,7 +181,7 @@ def version_line(evaluation: Evaluation, file: str, day: str, run: str) -> str:
         Path of the evaluation's run in the UI.
     """
     reason = _why_too_few(evaluation) if evaluation.verdict == TOO_FEW else score_text(evaluation)
-    found = f"**{evaluation.verdict}** on {evaluation.rows} animals of {file}: {reason}."
+    found = f"**{evaluation.verdict}** on {evaluation.rows} animals of {escape(file)}: {reason}."
     caveat = "" if evaluation.verdict == TOO_FEW else caveat_sentence(evaluation)
     return f"{link(f'Evaluated on {day}', run)}: {found} {caveat}".strip()
 

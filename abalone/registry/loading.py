@@ -6,23 +6,26 @@ for different reasons. If the files cannot be fetched, the store is at fault and
 (``UnusableModel``): it was logged by an older version of the project, or its files are damaged.
 
 The files are copied to a temporary folder even if the store is a local one. A read error then belongs to the fetch,
-and Python writes no bytecode into the store. The folder is deleted as soon as the model is in memory.
+and Python writes no bytecode into the store. The folder is deleted as soon as the model is in memory. What is checked
+(see ``tracking/file_sums.py``) is this copy, before anything in it is read, and nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import is_zipfile
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -31,6 +34,15 @@ from abalone.model.rows import BadRows
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.database import settle_store
+from abalone.tracking.fetching import fetch_file, fetch_folder
+from abalone.tracking.file_sums import (
+    FILES_TAG,
+    changed_files,
+    file_names,
+    file_sums,
+    part_of_pyfunc,
+    remove_caches,
+)
 from abalone.tracking.relocation import missing_folder
 
 PROJECT = "abalone"  # top-level package of the project, and the beginning of every sealed package's name
@@ -55,7 +67,7 @@ class UnreachableModel(UserError):
 
 
 class UnusableModel(UserError):
-    """A model that was fetched but cannot be loaded, or fails on valid rows.
+    """A model that was fetched but has other files than were recorded, cannot be loaded, or fails on valid rows.
 
     Parameters
     ----------
@@ -82,11 +94,17 @@ class LoadedModel:
         Columns of its answer.
     pyfunc : mlflow.pyfunc.PyFuncModel
         The model.
+    files : str, default ""
+        The sums of its files, as ``file_sums`` returns them.
+    is_checked : bool, default False
+        Whether they are those that were recorded; False if none were.
     """
 
     uri: str
     columns: tuple[str, ...]
     pyfunc: Any
+    files: str = ""
+    is_checked: bool = False
 
     @property
     def version(self) -> str:
@@ -165,33 +183,95 @@ def load_champion(task: str) -> LoadedModel:
             f"{name} has no version with the alias {CHAMPION} in {registry}; "
             "make one with: mlflow run . -e promote -P experiment=NAME"
         )
-    return load_model(f"models:/{name}/{version.version}")
+    return load_model(f"models:/{name}/{version.version}", version.tags.get(FILES_TAG, ""))
 
 
-def load_model(uri: str) -> LoadedModel:
+def load_model(uri: str, recorded: str = "", address: str = "") -> LoadedModel:
     """Load a model with the code that was logged with it.
 
     Parameters
     ----------
     uri : str
         ``models:/NAME/VERSION`` or ``models:/ID``.
+    recorded : str
+        The sums that were recorded of its files; "" if there are none, and it is loaded unchecked.
+    address : str
+        Where its files are; "" to ask the store.
 
     Raises
     ------
     UnreachableModel
         If its files cannot be fetched.
     UnusableModel
-        If they were fetched but cannot be loaded.
+        If they were fetched but are not those that were recorded, or cannot be loaded.
     """
-    with TemporaryDirectory(prefix="abalone-model-") as folder:
-        _fetch(uri, Path(folder))
+    with _checked_copy(uri, part_of_pyfunc(recorded), recorded, address) as folder:
+        files = recorded or file_sums(folder)
         try:
-            with _undo_imports_on_failure(_own_package(Path(folder))):
-                pyfunc = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
+            with _undo_imports_on_failure(_own_package(folder)), _pickles_refused():
+                pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
             columns = _answer_columns(pyfunc)
         except Exception as error:  # damaged files raise errors of any kind
             raise UnusableModel(uri, f"cannot be loaded ({describe(error)})") from error
-    return LoadedModel(uri=uri, columns=columns, pyfunc=pyfunc)
+    return LoadedModel(uri=uri, columns=columns, pyfunc=pyfunc, files=files, is_checked=bool(recorded))
+
+
+def check_files(uri: str, recorded: str) -> None:
+    """Check the files of a model without loading it.
+
+    Parameters
+    ----------
+    uri, recorded
+        As for ``load_model``; without sums there is nothing to check.
+
+    Raises
+    ------
+    UnreachableModel, UnusableModel
+        As for ``load_model``.
+    """
+    if recorded:
+        with _checked_copy(uri, recorded if part_of_pyfunc(recorded) else "", recorded):
+            pass
+
+
+def unchecked_text(uri: str) -> str:
+    """Say that the files of a version could not be checked."""
+    return (
+        f"{uri} was registered by hand, or by a version of the project that did not record the sums of its files, so "
+        "they were not checked."
+    )
+
+
+@contextmanager
+def _checked_copy(uri: str, wanted: str, recorded: str, address: str = "") -> Iterator[Path]:
+    """Copy files of a model into a temporary folder, and compare them with the sums that were recorded, if any.
+
+    To a server, every file is a request, so only those with the sums ``wanted`` are copied: a file that nobody has
+    recorded is not fetched. All are copied where ``wanted`` is empty, or one of them cannot be had.
+    """
+    with TemporaryDirectory(prefix="abalone-model-") as name:
+        folder = Path(name)
+        _fetch(uri, address, file_names(wanted), folder)
+        remove_caches(folder)
+        found = file_sums(folder)
+        expected = wanted if file_names(found) == file_names(wanted) else recorded
+        changes = changed_files(expected, found) if expected else ""
+        if changes:
+            raise UnusableModel(uri, f"has other files than were recorded ({changes}), so it was not loaded")
+        yield folder
+
+
+@contextmanager
+def _pickles_refused() -> Iterator[None]:
+    """Let MLflow refuse every flavor that is a pickle."""
+    before = MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get_raw()
+    MLFLOW_ALLOW_PICKLE_DESERIALIZATION.set("false")
+    try:
+        yield
+    finally:
+        MLFLOW_ALLOW_PICKLE_DESERIALIZATION.unset()
+        if before is not None:
+            MLFLOW_ALLOW_PICKLE_DESERIALIZATION.set(before)
 
 
 def describe(error: Exception) -> str:
@@ -200,25 +280,33 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
 
 
-def _fetch(uri: str, folder: Path) -> None:
-    """Copy a model's files into a folder."""
+def _fetch(uri: str, address: str, names: Sequence[str], folder: Path) -> None:
+    """Copy some files of a model into a folder, or all if none are named or one is not there."""
     try:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+        address = address or _address(uri)
+        if not _fetch_files(address, names, folder):
+            fetch_folder(address, "", folder)
     except Exception as error:  # each kind of store has errors of its own
-        raise UnreachableModel(uri, missing_folder(_address(uri)) or describe(error)) from error
+        raise UnreachableModel(uri, missing_folder(address) or describe(error)) from error
     if not Path(folder, "MLmodel").is_file():  # a store that lost the folder, or is not mounted, lists no files
-        raise UnreachableModel(uri, missing_folder(_address(uri)) or "there is no file MLmodel")
+        raise UnreachableModel(uri, missing_folder(address) or "there is no file MLmodel")
+
+
+def _fetch_files(address: str, names: Sequence[str], folder: Path) -> bool:
+    with suppress(Exception):
+        for name in names:
+            fetch_file(address, name, folder)
+        return bool(names)
+    return False
 
 
 def _address(uri: str) -> str:
-    """Where the store says that the files of a model are; "" if it does not know the model."""
+    """Where the store says that the files of a model are."""
     client = MlflowClient()
     parts = uri.removeprefix("models:/").split("/")
-    with suppress(MlflowException):
-        if len(parts) == 1:
-            return client.get_logged_model(parts[0]).artifact_location
-        return client.get_model_version_download_uri(*parts)
-    return ""
+    if len(parts) == 1:
+        return client.get_logged_model(parts[0]).artifact_location
+    return client.get_model_version_download_uri(*parts)
 
 
 def _own_package(folder: Path) -> str:
@@ -231,8 +319,10 @@ def _own_package(folder: Path) -> str:
     package = flavor.get("loader_module", "").partition(".")[0]
     if package == PROJECT:
         raise ImportError("it was logged by an older version of the project, which did not seal its code")
-    if package.startswith(PROJECT) and not Path(folder, flavor["code"], package).is_dir():
-        raise ImportError(f"its code folder has no package {package}")
+    code = Path(folder, flavor.get("code") or "code")
+    has_package = Path(code, package).is_dir() or (code.stem == package and is_zipfile(code))
+    if package.startswith(PROJECT) and not has_package:
+        raise ImportError(f"its code has no package {package}")
     return package
 
 

@@ -16,10 +16,10 @@ from abalone.model.columns import (
     YEARS_BEFORE_FIRST_RING,
     outputs,
 )
-from abalone.registry.versions import ATTEMPTS, CHAMPION, LEARNED_TAG, LIMITS_TAG
+from abalone.registry.versions import ATTEMPTS, CHAMPION, LEARNED_TAG, LIMITS_TAG, read_registered
 from abalone.settings import REGISTERED_MODELS, TENSOR_OUTPUTS
 from abalone.tracking.addresses import link, version_path
-from abalone.tracking.markdown import markdown_table
+from abalone.tracking.markdown import escape, markdown_table
 
 MEASURED = {
     "Length": "longest measure of the shell",
@@ -135,16 +135,12 @@ def describe_model(client: MlflowClient, task: str) -> None:
 
     The registry is read again after writing, because another process may have changed the champion in between.
     """
-    name = REGISTERED_MODELS[task]
     for _ in range(ATTEMPTS):
-        model = client.get_registered_model(name)
-        champion = None
-        if CHAMPION in model.aliases:
-            champion = client.get_model_version(name, model.aliases[CHAMPION])
-        page = model_page(task, champion)
-        if model.description == page:
+        registered = read_registered(task)
+        page = model_page(task, registered.holder(CHAMPION))
+        if registered.description == page:
             return
-        client.update_registered_model(name, page)
+        client.update_registered_model(REGISTERED_MODELS[task], page)
 
 
 def model_page(task: str, champion: Any | None) -> str:
@@ -165,7 +161,7 @@ def model_page(task: str, champion: Any | None) -> str:
         version = link(f"version {champion.version}", version_path(name, champion.version))
         now = f", now {version}"
         if LEARNED_TAG in champion.tags:
-            learned = f"learned from {champion.tags[LEARNED_TAG]}"
+            learned = f"learned from {escape(champion.tags[LEARNED_TAG])}"
         if LIMITS_TAG in champion.tags:
             by_age = f"The champion, {version}: {champion.tags[LIMITS_TAG]}"
     inputs = [("Sex", "", "sex", "M, F or I (infant)")]

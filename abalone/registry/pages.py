@@ -8,6 +8,7 @@ from abalone.evaluation.calibration import reliability_text
 from abalone.metrics import METRICS
 from abalone.registry.candidates import MARGIN, Candidate
 from abalone.registry.decision import Decision
+from abalone.registry.loading import unchecked_text
 from abalone.registry.promoted_run import PromotedRun, age_table, limits_text
 from abalone.registry.splits import left_out_text
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
@@ -20,7 +21,7 @@ from abalone.tracking.addresses import (
     text_only,
     version_path,
 )
-from abalone.tracking.markdown import format_score, markdown_table
+from abalone.tracking.markdown import as_code, escape, format_score, markdown_table
 
 DECISION_HEADER = ("run", "run id", "validation", "baseline", "test (not used)", "split", "outcome")
 LINKED_HEADER = ("run", *DECISION_HEADER[2:])
@@ -67,7 +68,7 @@ def linked_rows(decision: Decision, shown: int | None = None) -> list[tuple[str,
         outcome = row[-1]
         if shown and len(outcome) > LONGEST_OUTCOME:
             outcome = f"{outcome[:LONGEST_OUTCOME]}…"
-        rows.append((_named_run(candidate, link), *row[2:-1], outcome))
+        rows.append((_named_run(candidate, link), *[escape(cell) for cell in (*row[2:-1], outcome)]))
     return rows
 
 
@@ -76,7 +77,7 @@ def decision_text(decision: Decision, withheld: str = "") -> str:
     table = markdown_table(DECISION_HEADER, decision_rows(decision)) if decision.candidates else "No runs of this task."
     rule = f"By `val/{SELECTION[decision.task]}`, lower is better; the gate is {MARGIN:.0%} better than the baseline:"
     answer = _answer(decision, withheld, text_only)
-    paragraphs = [f"### {decision.task}", answer, split_text(decision), rule, table]
+    paragraphs = [f"### {decision.task}", answer, _unchecked_champion(decision), split_text(decision), rule, table]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
@@ -106,10 +107,19 @@ def promotion_page(decisions: Sequence[Decision], withheld: str = "", shown: int
         Most candidates to list for each task. MLflow's descriptions hold 8,000 characters.
     """
     parts = [_answer(decision, withheld, link) for decision in decisions]
-    parts += [split_text(decision) for decision in decisions if decision.split.split]
+    parts += [_unchecked_champion(decision) for decision in decisions]
+    parts += [split_text(decision) for decision in decisions]
     parts.append(LEGEND.format(margin=MARGIN))
     parts += [_candidates_table(decision, shown) for decision in decisions]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _unchecked_champion(decision: Decision) -> str:
+    """Say that the files of the champion before the promotion could not be checked; empty if they could."""
+    champion = decision.champion
+    if champion is None or champion.files:
+        return ""
+    return unchecked_text(f"models:/{REGISTERED_MODELS[decision.task]}/{champion.version}")
 
 
 def _candidates_table(decision: Decision, shown: int | None) -> str:
@@ -136,9 +146,16 @@ def _answer(decision: Decision, withheld: str, named: Naming) -> str:
     else:
         done = "promoted"
     return (
-        f"{model}: the best candidate is run **{_named_run(best, named)}**, **{done}**: {decision.reason}. "
+        f"{model}: the best candidate is run **{_named_run(best, named)}**, **{done}**: {_reason(decision, named)}. "
         f"{_champion_versions(decision, named)}"
     )
+
+
+def _reason(decision: Decision, named: Naming) -> str:
+    """Why, or why not, the challenger was promoted; it may quote the messages of errors."""
+    if named is text_only:
+        return decision.reason
+    return escape(decision.reason)
 
 
 def _named_run(candidate: Candidate, named: Naming) -> str:
@@ -179,12 +196,12 @@ def champion_line(decision: Decision, metric: str, uri: str, named: Naming = tex
     compared = []
     for rival in decision.eligible:
         if rival.name != best.name:
-            compared.append(f"next `{rival.name}` {format_score(rival.score)}")
+            compared.append(f"next {as_code(rival.name)} {format_score(rival.score)}")
             break
     compared.append(f"baseline {format_score(best.baseline)}")
     return (
         f"Best {MODEL_KINDS[decision.task]} by validation: **{_named_run(best, named)}**, {metric} "
-        f"{format_score(best.score)} ({', '.join(compared)}); {decision.reason}. Champion: `{uri}`, "
+        f"{format_score(best.score)} ({', '.join(compared)}); {_reason(decision, named)}. Champion: `{uri}`, "
         f"{_named_version(decision, decision.version, named)}. {left_out}"
     ).strip()
 
@@ -209,8 +226,8 @@ def version_page(decision: Decision, promotion: str, promoted: PromotedRun) -> s
     ]
     model = link("model", logged_model_path(best.experiment_id, best.model_id))
     paragraphs = [
-        f"Run **{_named_run(best, link)}** (its {model}), {link('promoted', promotion)}: {decision.reason}. Fitted on "
-        f"{promoted.fitted_on}. {limits_text(promoted.age_groups)}".strip(),
+        f"Run **{_named_run(best, link)}** (its {model}), {link('promoted', promotion)}: {_reason(decision, link)}. "
+        f"Fitted on {promoted.fitted_on}. {limits_text(promoted.age_groups)}".strip(),
         age_table(promoted.age_groups),
         markdown_table(("score", "value"), rows),
         reliability_text(promoted.metrics),

@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from abalone.registry.answers import SAMPLED_ROWS
+from abalone.registry.loading import unchecked_text
 from abalone.registry.scoring import Request, Scored, score_table
 from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, shown_target, skipped_file
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, as_text
 from abalone.tracking.addresses import Naming, link, run_path, text_only, version_path
-from abalone.tracking.markdown import data_part, markdown_table
+from abalone.tracking.markdown import data_part, escape, markdown_table
 from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files, log_input, log_params
 from abalone.tracking.runs import RunOptions, experiment_id_of, tracked_run
 
@@ -102,8 +103,8 @@ def _page(run_id: str, target: str, scored: Scored, copies: Mapping[str, Path]) 
     if SKIPPED in copies:
         looks.append(file("the rows that were left out", SKIPPED))
     paragraphs = [
-        _headline(scored, target, link),
-        " ".join(_sentences(scored, target)[1:]),
+        _headline(scored, escape(target), link),
+        " ".join([escape(sentence) for sentence in _sentences(scored, target)[1:]]),
         data_part(scored.understood, "Input"),
         markdown_table(("summary", "value"), [(name, f"{value:.4g}") for name, value in scored.summary.table()]),
         f"**Look at** {', '.join(looks)}.",
@@ -126,14 +127,14 @@ def _headline(scored: Scored, target: str, named: Naming) -> str:
 
 
 def _sentences(scored: Scored, target: str) -> list[str]:
-    """How the table was read, what was left out, and what lies outside the training range."""
+    """How the table was read, what was left out, what lies outside the training range, and what was not checked."""
     sentences = [scored.understood]
     if scored.skipped:
         noun = "row" if scored.skipped == 1 else "rows"
         sentences.append(f"{scored.skipped} bad {noun} left out, see {skipped_file(target)}.")
     if scored.summary.outside.rows:
         sentences.append(scored.summary.outside.sentence())
-    return sentences
+    return sentences + [unchecked_text(uri) for uri in scored.unchecked]
 
 
 def _count(number: int) -> str:

@@ -51,14 +51,14 @@ class PromotedRun:
 
 def read_promoted_run(task: str, candidate: Candidate, client: MlflowClient) -> PromotedRun:
     """Read what the pages of a version say of its run."""
-    run = client.get_run(candidate.run_id)
-    model = Model.load(f"models:/{candidate.model_id}")  # one file, unlike get_model_info
+    run = candidate.run or client.get_run(candidate.run_id)
+    signature = candidate.signature or Model.load(f"models:/{candidate.model_id}").signature
     return PromotedRun(
         metrics=run.data.metrics,
         fitted_on=fitted_rows(run),
         learned_from=learned_from(run),
         age_groups=_test_age_groups(task, candidate.run_id),
-        signature=signature_text(model.signature),
+        signature=signature_text(signature),
     )
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
 
 from abalone.registry.candidates import Candidate, count_promotable
 from abalone.registry.decision import Decision, decide
-from abalone.registry.model_page import create_model, describe_model
+from abalone.registry.model_page import create_model, model_page
 from abalone.registry.pages import (
     DECISION_HEADER,
     decision_rows,
@@ -39,16 +40,19 @@ from abalone.registry.versions import (
     LEARNED_TAG,
     LIMITS_TAG,
     PREVIOUS,
+    Registered,
+    RegistryClient,
     all_pages,
     find_rolled_back,
-    holder,
+    read_registered,
     set_alias,
-    versions,
 )
 from abalone.settings import REGISTERED_MODELS, SELECTION, UserError, as_text
 from abalone.tracking.addresses import find_run_path
 from abalone.tracking.database import prepare_database
 from abalone.tracking.experiments import refuse_deleted
+from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.known_runs import experiment_id_of, known_run
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, how_to_browse, tracked_run
 
@@ -105,7 +109,7 @@ def promote(
     if not 0 <= min_improvement < math.inf:
         raise UserError(f"min_improvement: {min_improvement} is not valid; expected a number of at least 0")
     prepare_database()
-    client = MlflowClient()
+    client = RegistryClient()
     experiment_id = ""
     if experiment:
         experiment_id = _find_experiment(experiment, tasks)  # before filing the promotion's run in it would create it
@@ -121,10 +125,13 @@ def promote(
         }
         log_params(run_id, params)
         if not experiment_id:
-            experiment_id = client.get_run(run_id).info.experiment_id
+            experiment_id = experiment_id_of(run_id)
         if split:
             check_split(split, experiment_id)
-        decisions = [decide(task, experiment_id, min_improvement, force, split) for task in tasks]
+        filed_in = known_run(run_id).experiment
+        if filed_in and not experiment:
+            experiment = filed_in.name
+        decisions = [decide(task, experiment_id, min_improvement, force, split, experiment or "") for task in tasks]
         lacking = [decision for decision in decisions if not decision.challenger]
         if not lacking and not dry_run:
             page = find_run_path(run_id)
@@ -163,17 +170,25 @@ def register_champion(decision: Decision, run_id: str, page: str, client: Mlflow
         The decision with the champion's version. It no longer promotes if another promotion at the same time
         registered a better version.
     """
-    client = client or MlflowClient()
-    version = _version_of(decision) or _create_version(decision, run_id, page, client)
-    winner = _settle_alias(client, decision)
-    describe_model(client, decision.task)
+    client = client or RegistryClient()
+    created = None
+    if not _version_of(decision, decision.registered):
+        created = _create_version(decision, run_id, page, client)
+    registered = read_registered(decision.task)
+    version = _version_of(decision, registered)
+    if created and created != version:
+        # No other promotion can have given it the alias: whoever sees it sees the first one too, which has the same
+        # score and precedence.
+        client.delete_model_version(REGISTERED_MODELS[decision.task], str(created))
+        registered = read_registered(decision.task)
+    winner = _settle(client, decision, registered)
     if winner == version:
         return replace(decision, version=winner)
     reason = f"{decision.reason}; but version {winner}, of another promotion, is champion"
     return replace(decision, version=winner, promotes=False, reason=reason)
 
 
-def _version_of(decision: Decision) -> int | None:
+def _version_of(decision: Decision, registered: Registered) -> int | None:
     """The first version of the challenger that was registered after the champion; None if there is none.
 
     Another promotion at the same time, or one that was killed, has registered it.
@@ -181,18 +196,14 @@ def _version_of(decision: Decision) -> int | None:
     champion = decision.champion.version if decision.champion else 0
     run_id = decision.best.run_id
     found = []
-    for version in versions(decision.task):
+    for version in registered.versions:
         if int(version.version) > champion and version.run_id == run_id and "score" in version.tags:
             found.append(int(version.version))
     return min(found, default=None)
 
 
 def _create_version(decision: Decision, run_id: str, page: str, client: MlflowClient) -> int:
-    """Register the challenger, and return its version: of several promotions at the same time, that of the first.
-
-    No other promotion can have given the alias to the version that is deleted: whoever sees it sees the first one too,
-    which has the same score and precedence.
-    """
+    """Register the challenger, and return its version."""
     best = decision.best
     name = REGISTERED_MODELS[decision.task]
     promoted = read_promoted_run(decision.task, best, client)
@@ -203,14 +214,12 @@ def _create_version(decision: Decision, run_id: str, page: str, client: MlflowCl
     if promoted.learned_from:
         tags[LEARNED_TAG] = promoted.learned_from
     description = version_page(decision, page, promoted)
-    create_model(client, decision.task)
+    if not decision.registered.exists:
+        create_model(client, decision.task)
     created = client.create_model_version(
         name, f"models:/{best.model_id}", best.run_id, tags, description=description, model_id=best.model_id
     )
-    first = _version_of(decision) or int(created.version)
-    if first != int(created.version):
-        client.delete_model_version(name, created.version)
-    return first
+    return int(created.version)
 
 
 def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
@@ -222,34 +231,45 @@ def _version_tags(task: str, candidate: Candidate) -> dict[str, str]:
         f"baseline/val_{metric}": f"{candidate.baseline:.5f}",
         "dataset": candidate.dataset,
         "split": candidate.split,
+        FILES_TAG: candidate.files,
     }
     if candidate.test is not None:
         tags[f"test/{metric}"] = f"{candidate.test:.5f}"
     return tags
 
 
-def _settle_alias(client: MlflowClient, decision: Decision) -> int:
-    """Set the alias until the best version registered since the replaced champion holds it; return that version."""
-    task = decision.task
-    name = REGISTERED_MODELS[task]
-    replaced = decision.champion.version if decision.champion else 0
+def _settle(client: MlflowClient, decision: Decision, registered: Registered) -> int:
+    """Make the best version champion, with its page, until the registry has it so; return that version."""
+    name = REGISTERED_MODELS[decision.task]
     for _ in range(ATTEMPTS):
-        champion = holder(task, CHAMPION)
-        current = int(champion.version) if champion else 0
-        scores = _rival_scores(task, replaced, decision.best.split)
-        best = min(scores, key=lambda version: (scores[version], version), default=current)
-        is_of_another_split = current > replaced and current not in scores
-        if current == best or is_of_another_split:
-            return current
-        if replaced:
-            set_alias(client, name, PREVIOUS, replaced)
-        set_alias(client, name, CHAMPION, best)
+        best = _best_version(decision, registered)
+        page = model_page(decision.task, registered.version(best))
+        has_alias = registered.aliases.get(CHAMPION, 0) == best
+        if has_alias and registered.description == page:
+            return best
+        if not has_alias:
+            if decision.champion:
+                set_alias(client, name, PREVIOUS, decision.champion.version)
+            set_alias(client, name, CHAMPION, best)
+        if registered.description != page:
+            client.update_registered_model(name, page)
+        registered = read_registered(decision.task)
     raise UserError(f"{name}: other processes changed the alias {CHAMPION} {ATTEMPTS} times; try again")
 
 
-def _rival_scores(task: str, replaced: int, split: str) -> dict[int, float]:
+def _best_version(decision: Decision, registered: Registered) -> int:
+    """The best version registered since the replaced champion, or a champion of another split since then."""
+    replaced = decision.champion.version if decision.champion else 0
+    current = registered.aliases.get(CHAMPION, 0)
+    scores = _rival_scores(registered.versions, replaced, decision.best.split)
+    is_of_another_split = current > replaced and current not in scores
+    if is_of_another_split:
+        return current
+    return min(scores, key=lambda version: (scores[version], version), default=current)
+
+
+def _rival_scores(known: Sequence[Any], replaced: int, split: str) -> dict[int, float]:
     """Score of each version of a split that was registered after version ``replaced`` and not rolled back."""
-    known = versions(task)
     scores = {}
     for version in known:
         score = version.tags.get("score")

@@ -14,10 +14,12 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from abalone.registry.loading import check_files, unchecked_text
 from abalone.registry.model_page import describe_model
 from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLING_BACK, holder, set_alias
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.addresses import Naming, link, registered_model_path, text_only, version_path
+from abalone.tracking.file_sums import FILES_TAG
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 
@@ -60,16 +62,18 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
     Raises
     ------
     UserError
-        If a task has no previous champion; nothing is changed then.
+        If a task has no previous champion, or its files cannot be fetched or are not those that were recorded; nothing
+        is changed then.
     """
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
         client = MlflowClient()
         swaps = {task: _read_swap(client, task) for task in tasks}
+        unchecked = _check_coming(client, swaps)
         for task, swap in swaps.items():
             _carry_out(client, REGISTERED_MODELS[task], swap)
             describe_model(client, task)
-        log_tags(run_id, {DESCRIPTION_TAG: _describe(swaps, link)})
-        say(_describe(swaps, text_only))
+        log_tags(run_id, {DESCRIPTION_TAG: "\n\n".join([_describe(swaps, link), *unchecked])})
+        say("\n\n".join([_describe(swaps, text_only), *unchecked]))
 
 
 def _read_swap(client: MlflowClient, task: str) -> Swap:
@@ -88,12 +92,28 @@ def _read_swap(client: MlflowClient, task: str) -> Swap:
     return Swap(going=int(champion.version), coming=int(previous.version), is_undo=ROLLED_BACK in previous.tags)
 
 
+def _check_coming(client: MlflowClient, swaps: Mapping[str, Swap]) -> list[str]:
+    """Check the files of the versions that come back; return a sentence for each that has no record of them."""
+    unchecked = []
+    for task, swap in swaps.items():
+        name = REGISTERED_MODELS[task]
+        uri = f"models:/{name}/{swap.coming}"
+        recorded = client.get_model_version(name, str(swap.coming)).tags.get(FILES_TAG, "")
+        check_files(uri, recorded)
+        if not recorded:
+            unchecked.append(unchecked_text(uri))
+    return unchecked
+
+
 def _carry_out(client: MlflowClient, name: str, swap: Swap) -> None:
     """Give each version the alias of the other; to do it again does no harm."""
     client.set_registered_model_tag(name, ROLLING_BACK, json.dumps(asdict(swap)))
     if not swap.is_undo:
         client.set_model_version_tag(name, str(swap.going), ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M:%S"))
-    set_alias(client, name, CHAMPION, swap.coming)
+    if not set_alias(client, name, CHAMPION, swap.coming):
+        client.delete_model_version_tag(name, str(swap.going), ROLLED_BACK)
+        client.delete_registered_model_tag(name, ROLLING_BACK)
+        raise UserError(f"{name} has no version {swap.coming} any more; nothing to roll back to")
     set_alias(client, name, PREVIOUS, swap.going)
     if swap.is_undo:
         client.delete_model_version_tag(name, str(swap.coming), ROLLED_BACK)

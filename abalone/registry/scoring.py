@@ -63,6 +63,8 @@ class Scored:
         How the table was read, in one line.
     models : mapping of task to str
         Addresses of the champions, with their versions.
+    unchecked : sequence of str
+        The addresses of those whose files were not recorded.
     skipped : int
         Number of rows that were left out.
     input_sha256, output_sha256 : str
@@ -72,6 +74,7 @@ class Scored:
     summary: Summary
     understood: str
     models: Mapping[str, str]
+    unchecked: Sequence[str] = ()
     skipped: int = 0
     input_sha256: str = ""
     output_sha256: str = ""
@@ -161,8 +164,9 @@ def _score(
         if not summary.rows:
             raise BadRows(f"no valid row among {skipped}")
     uris = {task: model.uri for task, model in models.items()}
+    unchecked = [model.uri for model in models.values() if not model.is_checked]
     understood = f"{summary.rows} rows; {layout.understood()}"
-    return Scored(summary, understood, uris, skipped)
+    return Scored(summary, understood, uris, unchecked, skipped)
 
 
 def _checked_batches(

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from abalone.registry.candidates import Candidate, find_candidates, keep_split, refuse_rolled_back, try_models
-from abalone.registry.champion import find_champion
-from abalone.registry.versions import versions
+from abalone.registry.champion import describe_champion
+from abalone.registry.versions import CHAMPION, read_registered
 from abalone.settings import TASKS, UserError
+from abalone.tracking.markdown import as_code, escape
 
 SHOWN_SPLITS = 3
 
@@ -110,9 +111,10 @@ def expected_split(task: str, experiment_id: str) -> tuple[SplitChoice, list[Can
     list of Candidate
         Those on the split, the best first.
     """
-    champion = find_champion(task)
+    registered = read_registered(task)
+    found = refuse_rolled_back(find_candidates(task, experiment_id), registered.versions)
+    champion = describe_champion(registered.holder(CHAMPION), found)
     champion_split = champion.split if champion else ""
-    found = refuse_rolled_back(find_candidates(task, experiment_id), versions(task))
     counts = tuple(count_splits(found, champion_split))
     first = counts[0].split if counts else ""
     choice = SplitChoice(split=first, reason=_reason(first, champion_split, ""), counts=counts)
@@ -183,7 +185,7 @@ def check_split(wanted: str, experiment_id: str) -> None:
 def _described(count: SplitCount) -> str:
     """A split and its candidates, as part of a sentence."""
     number = "1 candidate" if count.candidates == 1 else f"{count.candidates} candidates"
-    return f"split `{count.split}` (data {count.data}, seed {count.seed}): {number}"
+    return f"split {as_code(count.split)} (data {escape(count.data)}, seed {escape(count.seed)}): {number}"
 
 
 def _reason(chosen: str, champion_split: str, wanted: str) -> str:
@@ -213,8 +215,8 @@ def left_out_text(choice: SplitChoice, experiment: str, task: str) -> str:
     named = [_described(other) for other in others[:SHOWN_SPLITS]]
     if len(others) > SHOWN_SPLITS:
         named.append(f"and {len(others) - SHOWN_SPLITS} more splits")
-    command = _choose_command(others[0].split, experiment, task)
-    return f"Left out, because of other rows: {', '.join(named)}. To go on with other rows, choose them: `{command}`."
+    command = as_code(_choose_command(others[0].split, experiment, task))
+    return f"Left out, because of other rows: {', '.join(named)}. To go on with other rows, choose them: {command}."
 
 
 def left_out_note(task: str, experiment_id: str, split: str) -> str:

@@ -12,6 +12,7 @@ from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, BinaryIO, TextIO
 
 from abalone.settings import UserError
+from abalone.tracking.drafts import draft_of, remove_dead_drafts
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STDIN = ("-", "/dev/stdin")
@@ -26,6 +27,19 @@ def shown_source(source: str) -> str:
 def shown_target(target: str) -> str:
     """How messages name an output."""
     return "stdout" if target in STDOUT else target
+
+
+def _path(what: str, given: str) -> Path:
+    """The path that was given, which need not exist."""
+    try:
+        path = Path(given).expanduser()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, an unknown ~user
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{what} {given!r}: not a path that can be used ({reason})") from None
+    return path
 
 
 @contextmanager
@@ -43,11 +57,11 @@ def open_input(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
     UserError
         If it cannot be read.
     """
-    path = Path(source).expanduser()
     if source in STDIN:
         with _copy(stdin) as file:
             yield file
         return
+    path = _path("input", source)
     if not source or not path.exists() or path.is_dir():
         raise UserError(f"input {source!r}: no such file in {Path.cwd()}; give -P input=ROWS.csv, or - for stdin")
     try:
@@ -89,7 +103,7 @@ def open_output(target: str, stdout: TextIO) -> Iterator[IO[str]]:
         with _deliver_to(stdout, target) as file:
             yield file
         return
-    given = Path(target).expanduser()
+    given = _path("output", target)
     if given.is_fifo() or given.is_char_device():
         with given.open("w", encoding="utf-8") as device, _deliver_to(device, target) as file:
             yield file
@@ -118,7 +132,8 @@ def _deliver_to(stream: IO[str], name: str) -> Iterator[IO[str]]:
 
 @contextmanager
 def _replacement_of(path: Path) -> Iterator[TextIO]:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    remove_dead_drafts(path)
+    part = draft_of(path)
     try:
         with part.open("w", encoding="utf-8") as file:
             if path.exists():
@@ -126,7 +141,7 @@ def _replacement_of(path: Path) -> Iterator[TextIO]:
             yield file
         part.replace(path)
     except OSError as error:
-        # The error names the part, which tells the user nothing.
+        error.filename = str(path)  # it names the part, which tells the user nothing
         raise UserError(f"{path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)

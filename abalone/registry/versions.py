@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from abalone.settings import REGISTERED_MODELS
+from abalone.tracking.plain_errors import fault
 
 CHAMPION = "champion"  # alias of the version to use
 PREVIOUS = "previous"  # alias of the version that the champion replaced
@@ -20,15 +22,67 @@ PAGE_SIZE = 100
 ATTEMPTS = 20
 
 
+class RegistryClient(MlflowClient):
+    """MLflow's client without the request that it sends before each write, lest the model be one of its prompts."""
+
+    def _raise_if_prompt(self, name: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model as the registry had it when it was read.
+
+    Parameters
+    ----------
+    description : str
+        Its page; empty if it does not exist.
+    aliases : mapping of str to int
+        Version by alias.
+    versions : sequence of ModelVersion
+        All of its versions.
+    exists : bool
+    """
+
+    description: str = ""
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    versions: Sequence[Any] = ()
+    exists: bool = False
+
+    def holder(self, alias: str) -> Any:
+        """Return the version that holds an alias, or None."""
+        return self.version(self.aliases.get(alias, 0))
+
+    def version(self, number: int) -> Any:
+        """Return a version by its number, or None."""
+        return next((version for version in self.versions if int(version.version) == number), None)
+
+
+def read_registered(task: str) -> Registered:
+    """Read the registered model of a task and all of its versions, in two requests."""
+    model = _find_model(task)
+    if model is None:
+        return Registered()
+    return Registered(
+        description=model.description or "",
+        aliases={alias: int(version) for alias, version in model.aliases.items()},
+        versions=versions(task),  # after the aliases, so that their versions are among them
+        exists=True,
+    )
+
+
+def _find_model(task: str) -> Any:
+    """The registered model of a task, or None."""
+    # Not get_model_version_by_alias: it raises the same error for a missing alias and for a server that is down.
+    return next(iter(MlflowClient().search_registered_models(f"name = '{REGISTERED_MODELS[task]}'")), None)
+
+
 def holder(task: str, alias: str) -> Any:
     """Return the model version that holds an alias, or None."""
-    client = MlflowClient()
-    name = REGISTERED_MODELS[task]
-    # Not get_model_version_by_alias: it raises the same error for a missing alias and for a server that is down.
-    for model in client.search_registered_models(f"name = '{name}'"):
-        if alias in model.aliases:
-            return client.get_model_version(name, model.aliases[alias])
-    return None
+    model = _find_model(task)
+    if model is None or alias not in model.aliases:
+        return None
+    return MlflowClient().get_model_version(model.name, model.aliases[alias])
 
 
 def versions(task: str) -> list[Any]:
@@ -62,16 +116,24 @@ def all_pages(search: Callable[..., Any], *query: Any) -> Iterator[Any]:
             return
 
 
-def set_alias(client: MlflowClient, name: str, alias: str, version: Any) -> None:
+def set_alias(client: MlflowClient, name: str, alias: str, version: Any) -> bool:
     """Point an alias of the registered model ``name`` at a version.
 
     Two processes that set a new alias at the same time violate a UNIQUE constraint of MLflow's database, which refuses
     one of them; so a failed attempt is repeated.
+
+    Returns
+    -------
+    bool
+        False if somebody has deleted the version; the alias then stays where it was.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             client.set_registered_model_alias(name, alias, str(version))
-            return
-        except MlflowException:
-            if attempt == ATTEMPTS:
+            break
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            if attempt == ATTEMPTS or fault(error):
                 raise
+    return True

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from abalone.evaluation.overfitting import OVERFIT_AT, OVERFITTING_STAGES
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, RINGS, STAGES, TUNED, Stage
 from abalone.tracking.addresses import link, run_path, runs_path, version_path
+from abalone.tracking.known_runs import known_run
 from abalone.tracking.markdown import format_score, markdown_table
-from abalone.tracking.run_logging import describe_experiment, experiment_description
+from abalone.tracking.run_logging import DESCRIPTION_TAG, describe_experiment, experiment_description
 from abalone.tracking.runs import experiment_id_of
 from abalone.tracking.views import CURVES_VIEW, LEADERBOARDS, STAGES_VIEW, TRIALS_VIEW
 
@@ -98,6 +99,9 @@ def score_text(metrics: Mapping[str, float]) -> str:
 
 def describe_new_experiment(run_id: str) -> None:
     """Describe the experiment of a run, unless it has a description, so that it does not open empty."""
+    known = known_run(run_id).experiment
+    if known and DESCRIPTION_TAG in known.tags:
+        return
     if experiment_description(run_id):
         return
     experiment_id = experiment_id_of(run_id)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from tempfile import gettempdir
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from abalone.model.columns import CLASS_LABELS
 from abalone.settings import STAGES, Settings, Stage
 from abalone.stages.experiment_map import describe_new_experiment
 from abalone.tracking.flavor import log_model
+from abalone.tracking.kept_results import end_with_results
+from abalone.tracking.plain_errors import named
 from abalone.tracking.run_logging import (
     DESCRIPTION_TAG,
     Scores,
@@ -170,50 +174,69 @@ def _guide_order(stage: str) -> str:
     return str(1 + order.index(stage))
 
 
-def log_models(training: Training) -> dict[str, str]:
-    """Log the models of a training in the active run.
-
-    Returns
-    -------
-    dict of task to str
-        Ids of the logged models.
-    """
-    fitted = training.data.dataset.frame.iloc[training.fitted]
-    ids = {}
-    for task, model in training.models.items():
-        ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
-    return ids
-
-
 def record_training(
-    run_id: str, training: Training, model_ids: Mapping[str, str], figures: Mapping[str, Any], page: str
+    training: Training,
+    figures: Mapping[str, Any],
+    page: Callable[[Mapping[str, str]], str],
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write a training into its run: parameters, curves, final metrics, files, data set, tags and page.
+    """Write a training into the active run and end it: models, parameters, curves, final metrics, files, tags and page.
 
-    An experiment that has no description yet gets one.
+    A tracking server that is away takes nothing; the results are then kept in a folder. So nothing that the page says
+    may be read from the server here.
 
     Parameters
     ----------
-    run_id : str
     training : Training
-    model_ids : mapping of task to id
-        As ``log_models`` returns them.
     figures : mapping of file name to Figure
-    page : str
-        Description of the run, in Markdown.
+    page : callable
+        Takes the ids of the logged models by task; returns the description of the run, in Markdown.
+    tags : mapping
+        More tags.
+
+    Raises
+    ------
+    ServerAway
+        If the results are kept in a folder.
     """
+
+    def write(run_id: str) -> None:
+        model_ids = _log_models(training)
+        _log_run(run_id, training, model_ids, figures, {**tags, DESCRIPTION_TAG: page(model_ids)})
+
+    end_with_results(write)
+
+
+def _log_models(training: Training) -> dict[str, str]:
+    """Log the models of a training in the active run; return their ids by task."""
+    fitted = training.data.dataset.frame.iloc[training.fitted]
+    ids = {}
+    with named(gettempdir()):  # where a model is saved before it is uploaded
+        for task, model in training.models.items():
+            ids[task] = log_model(model.module, model.config, fitted, model.params, model.name)
+    return ids
+
+
+def _log_run(
+    run_id: str,
+    training: Training,
+    model_ids: Mapping[str, str],
+    figures: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> None:
+    """Write everything but the models; an experiment that has no description yet gets one."""
     data = training.data
     params = training.settings.as_text()
     tables = {}
     for part, rows in data.split.scored().items():
         tables[f"predictions/{part}.json"] = prediction_table(data.dataset.frame, rows, training.predicted[part])
     texts = {"settings.toml": to_toml(training.settings), "command.txt": repeat_command(training.stage, params)}
-    tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
+    table_tags = log_files(run_id, texts=texts, figures=figures, tables=tables)
     log_dataset(run_id, data.dataset, data.split.parts(), origin(data.dataset))
-    tags |= {DESCRIPTION_TAG: page, "dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
-    tags |= environment_tags()
+    data_tags = {"dataset": data.dataset.sha256[:12], "split": data.split.fingerprint}
+    all_tags = {**tags, **table_tags, **data_tags, **environment_tags()}
     final = _final_scores(training, model_ids)
-    log_stage(run_id, params=params, curves=training.curves, final=final, tags=tags)
+    log_stage(run_id, params=params, curves=training.curves, final=final, tags=all_tags)
     describe_new_experiment(run_id)
 
 

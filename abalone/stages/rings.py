@@ -44,7 +44,6 @@ from abalone.stages.recorder import (
     TrainedModel,
     Training,
     final_metrics,
-    log_models,
     prediction_figures,
     record_training,
     training_run,
@@ -90,6 +89,9 @@ def run_rings(
         if say and data.dataset.understood:
             say(data.dataset.understood)
         split = data.split
+        # Read before the training, while the tracking server answers.
+        experiment_id = experiment_id_of(run_id)
+        compared = _find_guide_runs(run_id, settings, split.fingerprint)
         begun = begun or begin_rings(settings)
         validated, curves = _fit(STAGE, settings, data, split.train, split.val, say, begun.get("validation"))
         fitted = split.train
@@ -130,20 +132,23 @@ def run_rings(
         figures |= _prediction_figures(data, predicted)
         figures |= _explanation_figures(validated, logged, data)
 
-        model_ids = log_models(training)
-        facts = RingsFacts(
-            settings=settings,
-            metrics=training.metrics,
-            epochs=epochs,
-            fitted_rows=len(fitted),
-            test_rows=len(split.test),
-            experiment_id=experiment_id_of(run_id),
-            run_id=run_id,
-            model_ids=model_ids,
-            understood=data.dataset.understood,
-            compared=_find_guide_runs(run_id, settings, split.fingerprint),
-        )
-        record_training(run_id, training, model_ids, figures, rings_page(facts))
+        def page(model_ids: Mapping[str, str]) -> str:
+            return rings_page(
+                RingsFacts(
+                    settings=settings,
+                    metrics=training.metrics,
+                    epochs=epochs,
+                    fitted_rows=len(fitted),
+                    test_rows=len(split.test),
+                    experiment_id=experiment_id,
+                    run_id=run_id,
+                    model_ids=model_ids,
+                    understood=data.dataset.understood,
+                    compared=compared,
+                )
+            )
+
+        record_training(training, figures, page)
     say_how_to_promote(settings, say)
     return Result(
         stage=STAGE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from abalone.data.loading import LoadedData, load_data
@@ -17,7 +17,6 @@ from abalone.stages.recorder import (
     TrainedModel,
     Training,
     final_metrics,
-    log_models,
     prediction_figures,
     record_training,
     training_run,
@@ -39,6 +38,7 @@ def run_stage(
     options: RunOptions = RunOptions(),
     say: Callable[[str], None] | None = None,
     begun: Wait | None = None,
+    remark: Callable[[Training], tuple[str, Mapping[str, str]]] | None = None,
 ) -> Result:
     """Train, evaluate and track one stage.
 
@@ -56,6 +56,8 @@ def run_stage(
         Takes a line before the training, where there is no terminal for a bar.
     begun : callable, optional
         Waits for the training, if a worker has begun it; see ``begin_stage``.
+    remark : callable, optional
+        Takes the finished training; returns a paragraph that the page ends with, and more tags.
     """
     began = time.perf_counter()
     name = f"{stage} {base}" if base else stage
@@ -64,6 +66,7 @@ def run_stage(
         data = load_data(settings.data, settings.seed, settings.units, settings.target)
         if say and data.dataset.understood:
             say(data.dataset.understood)
+        facts = _facts_before(run_id, stage, base, settings, data)
         with training_progress(name, settings.epochs, len(data.split.train), say) as after_epoch:
             if begun:
                 model, history = begun()
@@ -97,20 +100,13 @@ def run_stage(
         figures = {"curves.png": training_curves(history.metrics, history.best_epoch, scores, stage)}
         figures |= prediction_figures(task, data.rings[data.split.test], predicted["test"][column], stage)
 
-        model_ids = log_models(training)
-        facts = StageFacts(
-            stage=stage,
-            settings=settings,
-            metrics=training.metrics,
-            test_rows=len(data.split.test),
-            experiment_id=experiment_id_of(run_id),
-            run_id=run_id,
-            model_id=model_ids[task],
-            understood=data.dataset.understood,
-            compared=find_compared(run_id, stage, base, settings, data.split.fingerprint),
-            seeds=_seeds_sentence(run_id, stage, settings, data),
-        )
-        record_training(run_id, training, model_ids, figures, stage_page(facts))
+        note, tags = remark(training) if remark else ("", {})
+
+        def page(model_ids: Mapping[str, str]) -> str:
+            known = replace(facts, metrics=training.metrics, model_id=model_ids[task])
+            return f"{stage_page(known)}\n\n{note}".strip()
+
+        record_training(training, figures, page, tags)
     say_how_to_promote(settings, say)
     return Result(
         stage=name,
@@ -120,6 +116,22 @@ def run_stage(
         run_id=run_id,
         curves=history.metrics,
         test_rows=len(data.split.test),
+    )
+
+
+def _facts_before(run_id: str, stage: str, base: str | None, settings: StageSettings, data: LoadedData) -> StageFacts:
+    """What the page says that does not depend on the training; read before it, while the tracking server answers."""
+    return StageFacts(
+        stage=stage,
+        settings=settings,
+        metrics={},
+        test_rows=len(data.split.test),
+        experiment_id=experiment_id_of(run_id),
+        run_id=run_id,
+        model_id="",
+        understood=data.dataset.understood,
+        compared=find_compared(run_id, stage, base, settings, data.split.fingerprint),
+        seeds=_seeds_sentence(run_id, stage, settings, data),
     )
 
 

@@ -20,6 +20,7 @@ from abalone.stages.page_parts import (
     score_table,
 )
 from abalone.tracking.addresses import link, run_path
+from abalone.tracking.logged_tables import MOST_ROWS_AS_JSON, SAMPLE_ROWS
 from abalone.tracking.markdown import data_part, format_score
 
 NO_CHANGE = 0.0005  # nats; smaller changes are 0.000 in print
@@ -188,13 +189,13 @@ def _reported_epoch(facts: StageFacts) -> str:
 
 def _what_to_look_at(facts: StageFacts) -> str:
     task = facts.settings.task
+    table = "prediction for each test row"
+    if facts.test_rows > MOST_ROWS_AS_JSON:
+        table = f"predictions for {SAMPLE_ROWS:,} of the test rows (`predictions/test.parquet` has all of them)"
     files = [
         link("curves", run_path(facts.experiment_id, facts.run_id, "artifacts/curves.png")),
         *links_to_figures(task, facts.experiment_id, facts.run_id),
-        link(
-            "prediction for each test row",
-            run_path(facts.experiment_id, facts.run_id, "artifacts/predictions/test.json"),
-        ),
+        link(table, run_path(facts.experiment_id, facts.run_id, "artifacts/predictions/test.json")),
     ]
     others = links_to_views([task], facts.experiment_id)
     return f"**Look at** this run's {', '.join(files)}; beside the other runs: {', '.join(others)}."

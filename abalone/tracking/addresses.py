@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mlflow
-from mlflow import MlflowClient
+
+from abalone.tracking.known_runs import experiment_id_of
+from abalone.tracking.markdown import escape
 
 MODE = "workflowType=machine_learning"
 Naming = Callable[[str, str], str]  # ``link`` or ``text_only``
@@ -35,7 +37,7 @@ def run_path(experiment_id: str, run_id: str, tab: str = "") -> str:
 
 def find_run_path(run_id: str, tab: str = "") -> str:
     """Path of a run's page, or of one of its tabs, for a run whose experiment is not known."""
-    return run_path(MlflowClient().get_run(run_id).info.experiment_id, run_id, tab)
+    return run_path(experiment_id_of(run_id), run_id, tab)
 
 
 def logged_model_path(experiment_id: str, model_id: str) -> str:
@@ -59,8 +61,8 @@ def artifact_picture(text: str, run_id: str, file: str) -> str:
 
 
 def link(text: str, path: str) -> str:
-    """A Markdown link."""
-    return f"[{text}]({path})"
+    """A Markdown link, whose text is shown as it is."""
+    return f"[{escape(text)}]({path})"
 
 
 def text_only(text: str, path: str) -> str:

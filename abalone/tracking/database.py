@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
 from abalone.settings import UserError
+from abalone.tracking.drafts import draft_of, remove_dead_drafts
+from abalone.tracking.locks import wait_for_locks
 
 ARTIFACTS = "mlruns"  # folder beside an SQLite database, with the name that MLflow uses
 
@@ -52,11 +56,14 @@ def sqlite_uri(path: Path) -> str:
 def settle_store() -> None:
     """Name an SQLite tracking database by its absolute path, for this process and those that it starts.
 
+    From here on, this process waits for locked databases.
+
     Raises
     ------
     UserError
         If ``mlflow run`` has made its run in the database of another folder.
     """
+    wait_for_locks()
     path = database_path()
     if path is None:
         return
@@ -90,11 +97,15 @@ def prepare_database() -> None:
     """
     settle_store()
     path = database_path()
-    if path is None or path.exists() or "?" in mlflow.get_tracking_uri():
+    if path is None or "?" in mlflow.get_tracking_uri():
+        return
+    if path.parent.is_dir():
+        remove_dead_drafts(path)
+    if path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft = draft_of(path)
     try:
         SqlAlchemyStore(sqlite_uri(draft), artifact_folder(path).as_uri())
         with suppress(FileExistsError):  # another process was faster
@@ -103,22 +114,31 @@ def prepare_database() -> None:
         draft.unlink(missing_ok=True)
 
 
-def create_experiment(name: str) -> None:
+def create_experiment(name: str) -> Experiment:
     """Create an experiment unless it exists; in an SQLite store, its artifacts are kept beside the database.
 
     By itself MLflow keeps them in the current folder, wherever the database is.
-    """
-    path = database_path()
-    if path is None or MlflowClient().get_experiment_by_name(name) is not None:
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(mlflow.get_tracking_uri(), artifact_folder(path).as_uri())
+    Returns
+    -------
+    Experiment
+        The experiment, which another process may have created.
+    """
+    client = MlflowClient()
+    path = database_path()
+    store: Any = client
+    if path is not None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = SqlAlchemyStore(mlflow.get_tracking_uri(), artifact_folder(path).as_uri())
     try:
         store.create_experiment(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None, f"there is no experiment {name!r} although it was created"
+    return experiment
 
 
 def artifact_folder(database: Path) -> Path:

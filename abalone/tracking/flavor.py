@@ -12,27 +12,34 @@ column of numbers) before the model's own ``check`` sees them; ``docs/champions.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import mlflow
 import mlflow.pyfunc
 import mlflow.pytorch
 import pandas as pd
 import torch
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.utils import requirements_utils
 from torch import nn
 
 from abalone.model.columns import PARAMS, RAW_COLUMNS, TEXT_COLUMNS, knows_distribution, outputs
 from abalone.model.features import encode
 from abalone.model.scorer import WEIGHTS
 from abalone.model.training_range import TrainingRange
+from abalone.tracking.file_sums import FILES_TAG, file_sums
+from abalone.tracking.reachable import no_http_retries
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
 REQUIREMENTS = ("mlflow", "torch", "pandas")
@@ -43,6 +50,9 @@ def log_model(
     model: nn.Module, config: Mapping[str, Any], fitted: pd.DataFrame, params: Mapping[str, str], name: str
 ) -> str:
     """Log a model with both flavors under the active run.
+
+    ``mlflow.models.Model.log`` does the same with five more requests to a server: it reads the run twice and the model
+    once, and the history of every metric that the run has.
 
     Parameters
     ----------
@@ -63,23 +73,39 @@ def log_model(
     str
         Id of the logged model.
     """
-    info = Model.log(
-        artifact_path=None,
-        name=name,
-        flavor=sys.modules[__name__],  # Model.log calls save_model of this module
-        model=model,
-        config=config,
-        fitted=fitted,
-        params=dict(params),
+    run = mlflow.active_run()
+    assert run is not None, "a model is logged under an active run"
+    client = MlflowClient()
+    tags = {key: value for key, value in run.data.tags.items() if key.startswith(("mlflow.user", "mlflow.source."))}
+    logged = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, tags, dict(params))
+    try:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        with TemporaryDirectory() as folder:
+            path = str(Path(folder, "model"))
+            save_model(path, _describe(logged, config, fitted), model, config, fitted)
+            get_artifact_repository(logged.artifact_location).log_artifacts(path)
+    except BaseException:
+        with no_http_retries(), suppress(MlflowException):  # the store is away: a later command ends the model
+            client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    return logged.model_id
+
+
+def _describe(logged: LoggedModel, config: Mapping[str, Any], fitted: pd.DataFrame) -> Model:
+    """MLflow's description of a model, which the flavors are added to."""
+    return Model(
+        artifact_path=logged.artifact_location,
+        run_id=logged.source_run_id,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
         metadata={
             "config": dict(config),
             "input": "float32 [n, 10], raw units",
             "training_rows": len(fitted),
             "training_range": TrainingRange.of(fitted).summary(),
         },
-        validate_serving_input=False,
     )
-    return info.model_id
 
 
 def signature(config: Mapping[str, Any]) -> ModelSignature:
@@ -118,9 +144,10 @@ def save_model(
     model: nn.Module,
     config: Mapping[str, Any],
     fitted: pd.DataFrame,
-    validate_serving_input: bool = False,
 ) -> None:
-    """Write both flavors into a folder; ``mlflow.models.Model.log`` calls this.
+    """Write both flavors into a folder.
+
+    The sums of the files become a tag of the logged model, so that a promotion finds what was changed since.
 
     Parameters
     ----------
@@ -130,8 +157,6 @@ def save_model(
         Description of the model, begun by MLflow.
     model, config, fitted
         As for ``log_model``.
-    validate_serving_input : bool, default False
-        Read by ``Model.log``; False keeps it from loading the model that was just saved.
 
     Raises
     ------
@@ -142,29 +167,34 @@ def save_model(
     """
     example = fitted.head(EXAMPLE_ROWS)
     sealed = _seal(model, config, example)
-    with TemporaryDirectory() as folder, _without_pickle_warning():
+    with TemporaryDirectory() as folder, _without_pickle_warning(), _without_list_of_packages():
+        package = write_sealed_package(Path(folder))
         mlflow.pytorch.save_model(
             sealed,
             path,
             mlflow_model=mlflow_model,
-            code_paths=[str(write_sealed_package(Path(folder)))],
+            code_paths=[str(package)],
             signature=signature(config),
             input_example=example[list(RAW_COLUMNS)],
             pip_requirements=requirements(),
             serialization_format="pickle",
         )
     sealed_module("scorer").save_weights(Path(path, WEIGHTS), sealed, config, fitted)
+    code = f"code/{package.name}"
+    mlflow_model.flavors[mlflow.pytorch.FLAVOR_NAME]["code"] = code  # the archive, not its folder
     # The pyfunc flavor that MLflow adds converts a table to float32, which cannot hold the sex as text.
     del mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]
     mlflow.pyfunc.add_to_model(
         mlflow_model,
         loader_module=f"{sealed_name()}.scorer",
         data=WEIGHTS,
-        code="code",
+        code=code,
         conda_env="conda.yaml",
         python_env="python_env.yaml",
     )
     mlflow_model.save(str(Path(path, "MLmodel")))
+    if mlflow_model.model_id:  # None for a model that is saved without a store
+        MlflowClient().set_logged_model_tags(mlflow_model.model_id, {FILES_TAG: file_sums(Path(path))})
 
 
 def requirements() -> list[str]:
@@ -207,3 +237,18 @@ def _without_pickle_warning() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _without_list_of_packages() -> Iterator[None]:
+    """Keep MLflow from listing every installed package, which takes a CPU second, to check the three pins.
+
+    It does so once in a process, to find the packages of modules; those of the pins have the modules' names.
+    """
+    name = "_MODULES_TO_PACKAGES"
+    before = getattr(requirements_utils, name, None)
+    setattr(requirements_utils, name, before or {})
+    try:
+        yield
+    finally:
+        setattr(requirements_utils, name, before)

@@ -1,8 +1,33 @@
-"""Markdown helpers for the pages that runs, models and experiments show."""
+"""Markdown helpers for the pages that runs, models and experiments show.
+
+Pages show names that others chose: of runs, experiments, studies, files and their columns, and messages that quote
+them. ``escape`` and ``as_code`` keep these from becoming links, pictures, HTML or cells of a table.
+"""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
+
+SPECIAL = re.compile(r"[\\`\[\]|]")
+
+
+def escape(text: str) -> str:
+    """Return Markdown that shows a text as it is, on one line, without links."""
+    one_line = html.escape(" ".join(text.split()), quote=False)
+    without_addresses = one_line.replace("://", "&#58;//").replace("www.", "www&#46;")  # the UI makes links of these
+    return SPECIAL.sub(r"\\\g<0>", without_addresses)
+
+
+def as_code(text: str) -> str:
+    """Return Markdown that shows a text as code, on one line."""
+    one_line = " ".join(text.split())
+    if "`" not in one_line:
+        return f"`{one_line}`"
+    longest = max(len(ticks) for ticks in re.findall("`+", one_line))
+    fence = "`" * (longest + 1)
+    return f"{fence} {one_line} {fence}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -32,8 +57,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def data_part(understood: str, title: str = "Data") -> str:
     """How a table was read, as a paragraph of a page; "" if there is nothing to say."""
-    as_code = understood.replace("`", "'")
-    return f"{title}: `{as_code}`" if understood else ""
+    return f"{title}: {as_code(understood)}" if understood else ""
 
 
 def format_score(value: float | None) -> str:

@@ -1,7 +1,8 @@
 """Find runs whose process is gone.
 
 MLflow has no heartbeat, so a run whose process was killed outright stays RUNNING. Each run therefore has a tag that
-identifies its process, and the next run on the same machine marks as FAILED those whose process no longer exists.
+identifies its process, and the next run on the same machine marks as FAILED those whose process no longer exists, with
+the models that it was logging.
 
 A PID alone does not identify a process: PIDs are reused, quickly so in containers. The tag also holds the host, the
 boot and the time at which the process started.
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 
 UNKNOWN = "unknown"
 PROCESS_TAG = "process"
@@ -35,7 +37,7 @@ def process_tags() -> dict[str, str]:
 
 
 def close_orphans(experiment_id: str, own_run_id: str) -> None:
-    """Mark as FAILED the runs that a killed process of this machine left RUNNING.
+    """Mark as FAILED the runs that a killed process of this machine left RUNNING, and the models that it left PENDING.
 
     Parameters
     ----------
@@ -50,6 +52,18 @@ def close_orphans(experiment_id: str, own_run_id: str) -> None:
         if run.info.run_id != own_run_id and not may_live(run.data.tags):
             client.set_tag(run.info.run_id, "error", "the process was killed; marked by a later run")
             client.set_terminated(run.info.run_id, "FAILED")
+    _fail_pending_models(client, experiment_id)
+
+
+def _fail_pending_models(client: MlflowClient, experiment_id: str) -> None:
+    """Mark as FAILED the models that nobody logs any more, because the run that began them has ended."""
+    # MLflow's search compares the status as its database stores it.
+    for model in client.search_logged_models([experiment_id], f"status = {LoggedModelStatus.PENDING.to_int()}"):
+        if not model.source_run_id:
+            continue
+        run = client.get_run(model.source_run_id)
+        if run.info.status != "RUNNING" and on_this_machine(run.data.tags):
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
 def may_live(tags: Mapping[str, str]) -> bool:
@@ -71,7 +85,7 @@ def may_live(tags: Mapping[str, str]) -> bool:
     boot_id_here = process_tags()[PROCESS_TAG].split()[1]
     if boot_id != boot_id_here:
         return False
-    if not _exists(int(pid)):
+    if not exists(int(pid)):
         return False
     return _start_time(int(pid)) in (started, UNKNOWN)
 
@@ -90,7 +104,8 @@ def _start_time(pid: int) -> str:
     return fields[19]  # field 22 of proc(5); these begin with field 3
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is a process of this id on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

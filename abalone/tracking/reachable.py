@@ -1,7 +1,8 @@
 """Whether the tracking store answers: asked once at the start of a command, so that nothing is trained in vain.
 
 MLflow's own defaults keep a client silent for minutes when a server is away. The defaults here suit a server that
-restarts: a request is tried again for about half a minute. Variables that the user has set are left alone.
+restarts: a request is tried again for about half a minute, and given up after a minute if the server takes it and says
+nothing. Variables that the user has set are left alone.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from urllib.parse import urlsplit
 from abalone.settings import UserError
 
 if TYPE_CHECKING:
-    from mlflow.exceptions import MlflowException
+    from requests import Response
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-# MLflow waits 0, 4, 8 and 16 seconds before the four attempts that follow the first.
-CLIENT_DEFAULTS = {RETRIES: "4", TIMEOUT: "30"}
-AT_START = {RETRIES: "1", TIMEOUT: "4"}  # at most two attempts of four seconds each
+BACKOFF = "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"
+# Of a backoff of 4, MLflow makes pauses of 0, 8 and 16 seconds before the three attempts that follow the first.
+CLIENT_DEFAULTS = {RETRIES: "3", TIMEOUT: "8", BACKOFF: "4"}
+AT_ONCE = {RETRIES: "0", TIMEOUT: "4"}
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 HTTP_LOGGER = logging.getLogger("urllib3.connectionpool")
+DATABASE_LOGGER = logging.getLogger("mlflow.store.db.utils")  # prints the traceback of an error that it also raises
 CONNECT_SECONDS = 4.0
+ANSWER_SECONDS = 6.0
 NETWORK_ERRORS = (
     "Connection refused",
     "Name or service not known",
@@ -33,18 +38,30 @@ NETWORK_ERRORS = (
     "No route to host",
     "timed out",
 )
+# What MLflow's client says after several attempts, and after one.
+SIGNS_OF_ABSENCE = ("Max retries exceeded", "failed with timeout exception")
+KEPT_RESULTS = "kept-results"  # folder for results that a server did not take
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+class ServerAway(UserError):
+    """The tracking server does not answer."""
 
 
 def set_client_defaults() -> None:
     """Set how long MLflow's client waits for a server, unless the user has, and let it say so in plain words."""
     for name, value in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    DATABASE_LOGGER.addFilter(_below_error)
     if not HTTP_LOGGER.handlers:
         handler = logging.StreamHandler()
         handler.addFilter(_reword)
         HTTP_LOGGER.addHandler(handler)
         HTTP_LOGGER.propagate = False
+
+
+def _below_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def _reword(record: logging.LogRecord) -> bool:
@@ -78,58 +95,91 @@ def check_store() -> None:
 @contextmanager
 def no_http_retries() -> Iterator[None]:
     """Within the block, a request to a server that is away fails at once."""
-    with _environment({RETRIES: "0", TIMEOUT: "4"}):
+    with _environment(AT_ONCE):
         yield
 
 
 def _check_server(uri: str) -> None:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    import requests
 
     address = without_login(uri)
     try:
-        # Not `/health`, which answers those who may not log in.
-        with _environment(AT_START):
+        answer = _ask(uri)
+    except requests.exceptions.SSLError:
+        answer = None
+    except requests.RequestException as error:
+        raise ServerAway(_does_not_answer(address, _innermost(str(error)))) from None
+    gave_login = _login() is not None or uri != address
+    if answer is None or (answer.status_code == 401 and not gave_login):
+        _ask_as_mlflow_does(uri, address)
+    elif answer.status_code != 200:
+        raise UserError(_server_says(address, answer.status_code, answer.text))
+
+
+def _ask(uri: str) -> Response:
+    """A request that needs a login, without MLflow, whose import takes longer than everything else here."""
+    import requests
+
+    # Not `/health`, which answers those who may not log in.
+    address = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
+    return requests.post(address, json={"max_results": 1}, auth=_login(), timeout=(CONNECT_SECONDS, ANSWER_SECONDS))
+
+
+def _login() -> tuple[str, str] | None:
+    """User and password in the environment, if there are both."""
+    user = os.environ.get(LOGIN[0], "")
+    password = os.environ.get(LOGIN[1], "")
+    return (user, password) if user and password else None
+
+
+def _ask_as_mlflow_does(uri: str, address: str) -> None:
+    """Ask with certificates, tokens and a file of credentials, all of which MLflow's client knows."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with no_http_retries():
             MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
-        raise UserError(_server_says(address, error)) from None
+        if is_away(error):
+            raise ServerAway(_does_not_answer(address, _innermost(str(error)))) from None
+        raise UserError(_server_says(address, error.get_http_status_code(), str(error))) from None
 
 
-def explain(error: Exception) -> str:
+def is_away(error: BaseException) -> bool:
+    """Whether an error means that the tracking server does not answer."""
+    return isinstance(error, ServerAway) or any(sign in str(error) for sign in SIGNS_OF_ABSENCE)
+
+
+def explain(error: BaseException) -> str:
     """An error in one sentence if it means that the tracking server does not answer; otherwise its own text."""
-    if "Max retries exceeded" not in str(error):
+    if isinstance(error, ServerAway) or not is_away(error):
         return str(error)
     address = without_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
     return f"the tracking server {address} does not answer any more ({_innermost(str(error))}); what was logged is kept"
 
 
-def _server_says(address: str, error: MlflowException) -> str:
+def _does_not_answer(address: str, reason: str) -> str:
+    return f"the tracking server {address} does not answer ({reason}); start it, or set MLFLOW_TRACKING_URI to another"
+
+
+def _server_says(address: str, status: int, text: str) -> str:
     """One sentence about why a server does not serve this client."""
-    status = error.get_http_status_code()
-    text = str(error)
-    if "401" in text:
-        return (
-            f"the tracking server {address} does not know this user or password; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD"
-        )
+    if "401" in text or status == 401:
+        return f"the tracking server {address} does not know this user or password; set {LOGIN[0]} and {LOGIN[1]}"
     if "rebinding" in text.lower() or "Invalid Host" in text:
         host = urlsplit(address).netloc
         return (
             f"the tracking server {address} refuses to be called by this name; start it with "
             f"--allowed-hosts {host},{urlsplit(address).hostname}"
         )
-    reason = _innermost(text) if "Max retries exceeded" in text else f"status {status}: {text.splitlines()[0][:200]}"
-    return f"the tracking server {address} does not answer ({reason}); start it, or set MLFLOW_TRACKING_URI to another"
+    first_line = text.strip().partition("\n")[0][:200]
+    return _does_not_answer(address, f"status {status}: {first_line}")
 
 
 def _innermost(text: str) -> str:
     """What the network said, without the layers of urllib3 and requests around it."""
-    for known in (
-        "Connection refused",
-        "Name or service not known",
-        "Temporary failure in name resolution",
-        "timed out",
-    ):
+    for known in NETWORK_ERRORS:
         if known in text:
             return known
     return text.splitlines()[0][-200:]
@@ -153,6 +203,8 @@ def _check_database(uri: str) -> None:
 def without_login(uri: str) -> str:
     """A URI without the user's name and password."""
     parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -85,7 +85,7 @@ def is_moved(experiment: Experiment) -> bool:
     return any((beside / run.info.run_id).exists() for run in runs)
 
 
-def check_artifacts(experiment_id: str) -> None:
+def check_artifacts(experiment: Experiment) -> None:
     """Refuse to file a run where its files would be written to a place that the user did not choose.
 
     An experiment that ``mlflow run`` has just made, with the folder in which it was typed, gets the folder beside the
@@ -96,12 +96,11 @@ def check_artifacts(experiment_id: str) -> None:
     UserError
         If the database was moved or copied, or the folder of the experiment's files is not there.
     """
-    experiment = MlflowClient().get_experiment(experiment_id)
     path = database_path()
     folder = local_folder(experiment.artifact_location)
     if path is None or folder is None:
         return
-    beside = artifact_folder(path) / experiment_id
+    beside = artifact_folder(path) / experiment.experiment_id
     name = f"the experiment {experiment.name!r} keeps its files in {folder}"
     if is_moved(experiment):
         raise UserError(
@@ -110,11 +109,11 @@ def check_artifacts(experiment_id: str) -> None:
         )
     if folder.exists() or folder.resolve() == beside.resolve():
         return
-    if MlflowClient().search_runs([experiment_id], HAS_FILES, max_results=1):
+    if MlflowClient().search_runs([experiment.experiment_id], HAS_FILES, max_results=1):
         raise UserError(
             f"{name}, which does not exist: put that folder back, or move it to {beside} and run `{COMMAND}`"
         )
-    if folder.parts[-2:] == (ARTIFACTS, experiment_id):
+    if folder.parts[-2:] == (ARTIFACTS, experiment.experiment_id):
         _take_beside(path, folder)
 
 

@@ -18,9 +18,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from abalone.model.columns import RAW_COLUMNS
 from abalone.tracking.drawing import draw
+from abalone.tracking.known_runs import experiment_id_of, known_run, logged_params, remember_params
+from abalone.tracking.logged_tables import write_table
+from abalone.tracking.plain_errors import named
 
 PACKAGES = ("torch", "mlflow", "pandas", "scikit-learn", "numpy")  # versions to record
 METRICS_PER_CALL = 1000  # MLflow's limit
@@ -88,6 +92,7 @@ def log_batch(
         params=[Param(key, value) for key, value in (params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
+    remember_params(run_id, params or {})
     for start in range(METRICS_PER_CALL, len(metrics), METRICS_PER_CALL):
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
@@ -188,6 +193,7 @@ def log_files(
     texts : mapping of path to str
     figures : mapping of path (``.png``) to Figure
     tables : mapping of path (``.json``) to DataFrame
+        Written as ``logged_tables`` says.
     images : mapping of path (``.png``) to bytes
         As ``draw`` returns them.
     files : mapping of path to Path
@@ -198,7 +204,7 @@ def log_files(
     dict
         A tag for the run, with which the UI shows the tables as tables.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, named(folder):
         for name in (*texts, *figures, *images, *tables):
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -206,10 +212,11 @@ def log_files(
         for name, image in {**draw(figures), **images}.items():
             Path(folder, name).write_bytes(image)
         for name, frame in tables.items():
-            frame.to_json(Path(folder, name), orient="split", index=False)
+            write_table(frame, Path(folder, name))
         for name, file in files.items():
             shutil.copyfile(file, Path(folder, name))
-        MlflowClient().log_artifacts(run_id, folder)
+        # The client would ask for the run first.
+        get_artifact_repository(known_run(run_id).address).log_artifacts(folder)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in tables])}
 
 
@@ -248,20 +255,18 @@ def log_params(run_id: str, params: Mapping[str, Any]) -> None:
 
 def _not_logged_yet(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
     """Parameters that the run does not have: MLflow refuses a second value, even the same one written differently."""
-    logged = MlflowClient().get_run(run_id).data.params
+    logged = logged_params(run_id)
     return {key: str(value) for key, value in params.items() if key not in logged}
 
 
 def describe_experiment(run_id: str, text: str) -> None:
     """Set the description of the experiment that a run belongs to."""
-    client = MlflowClient()
-    client.set_experiment_tag(client.get_run(run_id).info.experiment_id, DESCRIPTION_TAG, text)
+    MlflowClient().set_experiment_tag(experiment_id_of(run_id), DESCRIPTION_TAG, text)
 
 
 def experiment_description(run_id: str) -> str:
     """Get the description of the experiment that a run belongs to; "" if it has none."""
-    client = MlflowClient()
-    return client.get_experiment(client.get_run(run_id).info.experiment_id).tags.get(DESCRIPTION_TAG, "")
+    return MlflowClient().get_experiment(experiment_id_of(run_id)).tags.get(DESCRIPTION_TAG, "")
 
 
 def add_note(run_id: str, text: str) -> None:

@@ -6,20 +6,23 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import create_experiment, prepare_database, settle_store
 from abalone.tracking.experiments import refuse_deleted
+from abalone.tracking.known_runs import experiment_id_of, known_run, remember
+from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import close_orphans, process_tags
+from abalone.tracking.reachable import no_http_retries
 from abalone.tracking.relocation import check_artifacts
 from abalone.tracking.signals import defer_signals
 from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
@@ -81,17 +84,38 @@ def tracked_run(name: str, tags: Mapping[str, str] | None = None, options: RunOp
         run_id = active.info.run_id
         try:
             if not options.nested:
-                close_orphans(active.info.experiment_id, run_id)
-                offer_views(active.info.experiment_id)
+                _tend_experiment(run_id)
             yield run_id
         except (KeyboardInterrupt, SystemExit):
-            with defer_signals():
-                mlflow.end_run("KILLED")
+            end_active_run(run_id, "KILLED")
             raise
         except BaseException as error:
-            with defer_signals():
-                mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
+            end_active_run(run_id, "FAILED", f"{type(error).__name__}: {explain(error)}"[:MAX_ERROR_LENGTH])
             raise
+
+
+def end_active_run(run_id: str, status: str, error: str = "") -> None:
+    """End a run for which an exception is on its way, which this never replaces.
+
+    A store that is away is asked only once: the next command on this machine ends what is left.
+
+    Parameters
+    ----------
+    run_id : str
+        The run; it is left alone if it is not the active one any more.
+    status : str
+    error : str, default ""
+        Tag ``error``.
+    """
+    active = mlflow.active_run()
+    if active is None or active.info.run_id != run_id:
+        return
+    with defer_signals(), no_http_retries(), suppress(MlflowException):
+        try:
+            if error:
+                MlflowClient().set_tag(run_id, "error", error)
+        finally:
+            mlflow.end_run(status)
 
 
 def open_run(name: str, tags: Mapping[str, str], options: RunOptions = RunOptions()) -> str:
@@ -105,8 +129,7 @@ def open_run(name: str, tags: Mapping[str, str], options: RunOptions = RunOption
     prepare_database()
     run = _start(name, {**process_tags(), **tags}, options)
     if not options.nested:
-        close_orphans(run.info.experiment_id, run.info.run_id)
-        offer_views(run.info.experiment_id)
+        _tend_experiment(run.info.run_id)
     mlflow.end_run("RUNNING")  # takes it off MLflow's stack of active runs
     return run.info.run_id
 
@@ -130,21 +153,37 @@ def _start(name: str, tags: dict[str, str], options: RunOptions) -> mlflow.Activ
         if parent.data.tags.get("stage") == "main":
             tags |= UNFOLDING_TAG
         experiment_id = parent.info.experiment_id
-        return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, nested=True, tags=tags)
+        run = mlflow.start_run(run_name=run_name, experiment_id=experiment_id, nested=True, tags=tags)
+        remember(run, known_run(parent.info.run_id).experiment)
+        return run
     resumed = _run_to_resume()
-    experiment_id = _checked_experiment(resumed, options)
+    experiment = _checked_experiment(resumed, options)
     if resumed is None:
-        return mlflow.start_run(run_name=run_name, experiment_id=experiment_id, tags=tags)
-    if options.run_name or _is_generated(resumed.info.run_name):
-        tags["mlflow.runName"] = run_name
-    return mlflow.start_run(tags=tags)  # resumes the run of MLFLOW_RUN_ID
+        run = mlflow.start_run(run_name=run_name, experiment_id=experiment.experiment_id, tags=tags)
+    else:
+        if options.run_name or _is_generated(resumed.info.run_name):
+            tags["mlflow.runName"] = run_name
+        run = mlflow.start_run(tags=tags)  # resumes the run of MLFLOW_RUN_ID
+    remember(run, experiment)
+    return run
 
 
-def _checked_experiment(resumed: Run | None, options: RunOptions) -> str:
-    """Id of the experiment of a run, in which its files can be written."""
-    experiment_id = resumed.info.experiment_id if resumed else _experiment_id(options.experiment_name)
-    check_artifacts(experiment_id)
-    return experiment_id
+def _tend_experiment(run_id: str) -> None:
+    """Mark the runs of killed processes in the experiment of a run that was just opened, and add its views."""
+    experiment = known_run(run_id).experiment
+    assert experiment is not None, "this process has opened the run"
+    close_orphans(experiment.experiment_id, run_id)
+    offer_views(experiment.experiment_id, experiment.tags)
+
+
+def _checked_experiment(resumed: Run | None, options: RunOptions) -> Experiment:
+    """The experiment of a run, in which its files can be written."""
+    if resumed:
+        experiment = MlflowClient().get_experiment(resumed.info.experiment_id)
+    else:
+        experiment = _experiment(options.experiment_name)
+    check_artifacts(experiment)
+    return experiment
 
 
 def _run_to_resume() -> Run | None:
@@ -169,16 +208,15 @@ def _run_to_resume() -> Run | None:
     return run
 
 
-def _experiment_id(name: str | None) -> str:
+def _experiment(name: str | None) -> Experiment:
+    """The experiment that the user or the environment names, created if it does not exist."""
     if not name and "MLFLOW_EXPERIMENT_ID" in os.environ:
-        refuse_deleted(MlflowClient().get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"]))
-        return os.environ["MLFLOW_EXPERIMENT_ID"]
-    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
-    refuse_deleted(MlflowClient().get_experiment_by_name(name))
-    create_experiment(name)
-    # Use the id returned, not the active experiment: when several processes create the experiment at the same time,
-    # the active one may be Default.
-    return mlflow.set_experiment(name).experiment_id
+        experiment = MlflowClient().get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
+    else:
+        name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
+        experiment = MlflowClient().get_experiment_by_name(name) or create_experiment(name)
+    refuse_deleted(experiment)
+    return experiment
 
 
 def _is_generated(run_name: str) -> bool:
@@ -191,11 +229,6 @@ def _is_generated(run_name: str) -> bool:
 
     words = run_name.split("-")
     return len(words) == 3 and words[0] in _GENERATOR_PREDICATES and words[1] in _GENERATOR_NOUNS
-
-
-def experiment_id_of(run_id: str) -> str:
-    """Get the id of the experiment that a run belongs to."""
-    return MlflowClient().get_run(run_id).info.experiment_id
 
 
 def find_stage(run_id: str, stage: str, split: str) -> list[Run]:

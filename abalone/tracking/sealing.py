@@ -1,6 +1,6 @@
 """Copy ``abalone.model`` under a name made from its content, so that every logged model keeps its own code.
 
-MLflow puts the ``code`` folder of a model on ``sys.path``, but Python uses a module that is already imported before it
+MLflow puts the code of a model on ``sys.path``, but Python uses a module that is already imported before it
 looks there. A package with a fixed name would therefore be the one that was imported first: the project's, or that of
 the first model that was loaded. A name that ends in a digest of the files belongs to one version of the code. Versions
 can be loaded side by side in one process, and no later change of the project affects a logged model.
@@ -20,6 +20,7 @@ from importlib.util import spec_from_loader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import abalone.model
 
@@ -38,23 +39,23 @@ def sealed_name() -> str:
 
 
 def write_sealed_package(folder: Path) -> Path:
-    """Write the copy into a folder.
+    """Write the copy into a folder, as one archive that Python imports from: to a server, each file is a request.
 
     Parameters
     ----------
     folder : Path
-        Folder in which to create the package.
+        Folder in which to create the archive.
 
     Returns
     -------
     Path
-        Folder of the package.
+        The archive, with the same bytes whenever it is written.
     """
-    package = folder / sealed_name()
-    package.mkdir()
-    for name, content in _SOURCES.items():
-        (package / name).write_bytes(content)
-    return package
+    archive = folder / f"{sealed_name()}.zip"
+    with ZipFile(archive, "w") as package:
+        for name, content in _SOURCES.items():
+            package.writestr(ZipInfo(f"{sealed_name()}/{name}"), content)  # dated 1980
+    return archive
 
 
 def sealed_module(name: str) -> ModuleType:

@@ -10,7 +10,8 @@ import base64
 import json
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mlflow import MlflowClient
@@ -41,20 +42,24 @@ RUN_COLOURS = {"encode": "#D55E00", "regularize": "#009E73", "dropout": "#0072B2
 COLOUR_TAG = "mlflow.runColor"
 
 
-def offer_views(experiment_id: str) -> None:
+def offer_views(experiment_id: str, tags: Mapping[str, str] = MappingProxyType({})) -> None:
     """Add the shared views to an experiment, one call each.
 
     Parameters
     ----------
     experiment_id : str
         Experiment whose runs the views show.
+    tags : mapping, optional
+        Tags that the experiment has; a view that is among them as it would be written is left alone.
     """
     client = MlflowClient()
     now = int(time.time() * 1000)
     for name, state in _views().items():
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
         view = {"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
-        client.set_experiment_tag(experiment_id, VIEW_TAG_PREFIX + name, json.dumps(view))
+        known = json.loads(tags.get(VIEW_TAG_PREFIX + name, "{}"))
+        if known.get("state") != view["state"]:
+            client.set_experiment_tag(experiment_id, VIEW_TAG_PREFIX + name, json.dumps(view))
 
 
 def _views() -> dict[str, dict[str, Any]]:

@@ -24,15 +24,15 @@ from optuna.trial import TrialState
 from abalone.data.loading import LoadedData, load_data
 from abalone.evaluation.scores import predict, scores
 from abalone.settings import SELECTION, StageSettings
-from abalone.tracking.processes import process_tags
 from abalone.tracking.signals import defer_signals
 from abalone.training.history import TrainingDiverged
 from abalone.training.population import fit_many
+from abalone.tuning.asking import ask
 from abalone.tuning.dead_trials import give_back, running_trials
 from abalone.tuning.heartbeat import heartbeats, record_heartbeat
 from abalone.tuning.plan import Plan
 from abalone.tuning.pruning import Pruning
-from abalone.tuning.results import count_trials
+from abalone.tuning.results import count_trials, numbers_of_trials
 from abalone.tuning.retry import no_retries
 from abalone.tuning.study_run import log_best_so_far
 from abalone.tuning.trial_runs import close_trial, open_trials
@@ -146,7 +146,8 @@ def _train_batch(study: optuna.Study, job: Job, data: LoadedData, size: int, pen
         lost = _drop_lost(study, pending)
         for place, (trial, result) in enumerate(zip(trials, results)):
             if trial not in lost:
-                _report(study, job.plan, data, trial, pending[trial], result, place in pruning.pruned)
+                pruned_at = pruning.best[place] if place in pruning.pruned else None
+                _report(study, job.plan, data, trial, pending[trial], result, pruned_at)
                 del pending[trial]
         log_best_so_far(job.run_id, study, [trial.number for trial in trials if trial not in lost])
 
@@ -165,18 +166,17 @@ def _drop_lost(study: optuna.Study, pending: dict[optuna.Trial, str]) -> set[opt
 
 def _ask(study: optuna.Study, job: Job, size: int, pending: dict[optuna.Trial, str]) -> None:
     """Ask for up to ``size`` trials, open their runs, and add both to ``pending`` as they are created."""
-    for _ in range(size):
-        trial = study.ask(job.plan.distributions())
+    for trial in ask(study, job.plan.distributions(), size):
         pending[trial] = ""
         record_heartbeat(study, trial)
-        trial.set_user_attr("process", process_tags())
-        # Processes that share a study may ask for its last trials at the same time. Trial numbers decide who keeps
-        # them, so that the study ends with exactly as many as it should have.
-        if count_trials(study, before=trial.number) >= job.trials:
+    # Processes that share a study may ask for its last trials at the same time. Trial numbers decide who keeps them, so
+    # that the study ends with exactly as many as it should have.
+    kept = set(numbers_of_trials(study)[: job.trials])
+    for trial in list(pending):
+        if trial.number not in kept:
             trial.set_user_attr("surplus", True)
-            study.tell(trial, state=TrialState.FAIL)
+            _tell(study, trial, TrialState.FAIL)
             del pending[trial]
-            break
     run_ids = open_trials(job.run_id, study.study_name, [trial.number for trial in pending])
     for trial, run_id in zip(list(pending), run_ids):
         pending[trial] = run_id
@@ -190,15 +190,18 @@ def _report(
     trial: optuna.Trial,
     run_id: str,
     result: Any,
-    is_pruned: bool,
+    pruned_at: float | None,
 ) -> None:
-    """Report the result of a trial, an item of what ``fit_many`` returns, to MLflow and then to Optuna."""
+    """Report the result of a trial, an item of what ``fit_many`` returns, to MLflow and then to Optuna.
+
+    ``pruned_at`` is the value at which it was pruned, None for a trial that was not.
+    """
     params = plan.at(trial.params).as_text()
     if isinstance(result, TrainingDiverged):
         reason = str(result)
         close_trial(run_id, "FAILED", params, _logged_curves(plan, result.curves), tags={"error": reason})
         trial.set_user_attr("error", reason)
-        _tell(study, trial, state=TrialState.FAIL)
+        _tell(study, trial, TrialState.FAIL)
         return
 
     model, history = result
@@ -207,23 +210,24 @@ def _report(
     final = {f"val/{name}": value for name, value in values.items()}
     final["best_epoch"] = history.best_epoch
     curves = _logged_curves(plan, history.metrics)
-    if is_pruned:
+    if pruned_at is not None:
         epochs = len(history.metrics["loss/val"])
         close_trial(run_id, "KILLED", params, curves, final, tags={"pruned": f"after epoch {epochs}"})
-        _tell(study, trial, state=TrialState.PRUNED)
+        _tell(study, trial, TrialState.PRUNED, pruned_at)
     else:
         close_trial(run_id, "FINISHED", params, curves, final)
-        _tell(study, trial, values=values[SELECTION[plan.task]])
+        _tell(study, trial, TrialState.COMPLETE, values[SELECTION[plan.task]])
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, **outcome: Any) -> None:
-    """Tell Optuna the outcome of a trial.
+def _tell(study: optuna.Study, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+    """Tell Optuna the outcome of a trial; ``study.tell`` would read the trial first.
 
     A trial has already ended if another process has just given it up, or if this is the second attempt after the
     database broke off while it stored the first.
     """
+    values = None if value is None else [float(value)]
     with suppress(UpdateFinishedTrialError):
-        study.tell(trial, skip_if_finished=True, **outcome)
+        study._storage.set_trial_state_values(trial._trial_id, state, values)
 
 
 def _logged_curves(plan: Plan, metrics: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:

@@ -17,6 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from abalone.settings import UserError
+from abalone.tracking.plain_errors import named
 
 SHOWN_CHARACTERS = 60  # of a damaged line
 
@@ -59,6 +60,7 @@ def open_journal(path: str) -> JournalStorage:
     """
     lock = MendingLock(path)
     backend = JournalFileBackend(path, lock)
+    setattr(backend, "append_logs", named(path)(backend.append_logs))  # noqa: B010
     lock.acquire()
     lock.release()
     _check_lines(Path(path))

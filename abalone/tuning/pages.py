@@ -13,7 +13,7 @@ import pandas as pd
 from abalone.metrics import METRICS
 from abalone.settings import SELECTION
 from abalone.tracking.addresses import link, run_path, runs_path
-from abalone.tracking.markdown import markdown_table
+from abalone.tracking.markdown import as_code, markdown_table
 from abalone.tracking.views import TRIALS_VIEW
 from abalone.tuning.plan import Plan
 from abalone.tuning.results import best_trial, count_states
@@ -62,7 +62,7 @@ def study_page(
     paragraphs = [
         _answer(study, plan, experiment_id, frame),
         f"{outcome(study, plan)}.",
-        f"**Study `{study.study_name}`** of {plan.task}, starting from the settings of `{plan.base}`. "
+        f"**Study {as_code(study.study_name)}** of {plan.task}, starting from the settings of `{plan.base}`. "
         "Trials see the training and validation rows only. The winner is trained again in the run "
         f"`tuned {plan.base}` below; it alone is scored on the test rows, once, and it can be promoted.",
         space_table(plan),
@@ -119,7 +119,7 @@ def winner_note(
     """
     apart = abs(in_winner - in_study)
     text = (
-        f"Winner of study `{study_name}`, trial {number}. The study reported val/{metric} {in_study:.6f}, this "
+        f"Winner of study {as_code(study_name)}, trial {number}. The study reported val/{metric} {in_study:.6f}, this "
         f"training {in_winner:.6f}: a difference of {apart:.1e}."
     )
     if math.isnan(first_epochs_apart):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import optuna
@@ -15,24 +14,23 @@ from abalone.tuning.plan import Plan
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def count_trials(study: optuna.Study, before: float = math.inf) -> int:
-    """Count the trials that count towards a study's total.
+def count_trials(study: optuna.Study) -> int:
+    """Count the trials that count towards a study's total."""
+    return len(numbers_of_trials(study))
+
+
+def numbers_of_trials(study: optuna.Study) -> list[int]:
+    """Numbers of the trials that count towards a study's total, in ascending order.
 
     Those are the running, complete, pruned and diverged ones. Killed trials do not count, because their settings are
     tried again; nor do waiting ones.
-
-    Parameters
-    ----------
-    study : optuna.Study
-    before : float, default inf
-        Only trials with a number below this are counted.
     """
-    count = 0
+    numbers = []
     for trial in study.get_trials(deepcopy=False):
         has_diverged = "error" in trial.user_attrs
-        if trial.number < before and (trial.state in (*DONE, TrialState.RUNNING) or has_diverged):
-            count += 1
-    return count
+        if trial.state in (*DONE, TrialState.RUNNING) or has_diverged:
+            numbers.append(trial.number)
+    return numbers
 
 
 def count_states(study: optuna.Study) -> dict[str, int]:

@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from abalone.settings import UserError
+from abalone.tracking.plain_errors import fault
 from abalone.tracking.reachable import no_http_retries
 
 FIRST_PAUSE = 0.5  # seconds; doubled after every attempt
@@ -108,7 +109,12 @@ def no_retries() -> Iterator[None]:
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether an error of Optuna's storage or MLflow's store may go away: no connection, or a locked database."""
+    """Whether an error of Optuna's storage or MLflow's store may go away, as when there is no connection.
+
+    A full disk does not, and for an SQLite database that is locked, ``tracking/locks.py`` has waited already.
+    """
+    if fault(error):
+        return False
     if isinstance(error, MlflowException):
         return error.error_code == "TEMPORARILY_UNAVAILABLE"
     cause = _cause(error)
@@ -116,9 +122,7 @@ def is_temporary(error: BaseException) -> bool:
         return True
     if not isinstance(cause, InterfaceError | OperationalError):
         return isinstance(cause, DBAPIError) and cause.connection_invalidated
-    if isinstance(cause.orig, sqlite3.Error):
-        return "locked" in str(cause.orig)
-    return True
+    return not isinstance(cause.orig, sqlite3.Error)
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -25,9 +25,10 @@ from mlflow.exceptions import MlflowException
 from abalone.settings import UserError
 from abalone.tracking.addresses import link, run_path
 from abalone.tracking.lookup import PARENT_TAG, find_experiment, study_runs
+from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import PROCESS_TAG, may_live, process_tags
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
-from abalone.tracking.runs import MAX_ERROR_LENGTH, RunOptions, open_run
+from abalone.tracking.runs import MAX_ERROR_LENGTH, RunOptions, end_active_run, open_run
 from abalone.tracking.signals import defer_signals
 from abalone.tuning.dead_trials import trials_of_others, unwatched
 from abalone.tuning.retry import no_retries, retry
@@ -73,7 +74,7 @@ def shared_run(study: optuna.Study, name: str, tags: Mapping[str, str], options:
         _leave(study, run_id, "KILLED")
         raise
     except BaseException as error:
-        _leave(study, run_id, "FAILED", f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH])
+        _leave(study, run_id, "FAILED", f"{type(error).__name__}: {explain(error)}"[:MAX_ERROR_LENGTH])
         raise
 
 
@@ -211,4 +212,8 @@ def closing(run_id: str) -> Iterator[None]:
         MlflowClient().delete_tag(run_id, "error")
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
     with mlflow.start_run(run_id=run_id, nested=True):
-        yield
+        try:
+            yield
+        except BaseException:
+            end_active_run(run_id, "FAILED")
+            raise

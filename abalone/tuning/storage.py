@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from abalone.metrics import METRICS
 from abalone.settings import SELECTION, UserError
 from abalone.tracking.database import beside_database
+from abalone.tracking.plain_errors import fault
 from abalone.tracking.processes import process_tags
 from abalone.tuning import heartbeat
 from abalone.tuning.dead_trials import give_up_trial
@@ -29,6 +30,9 @@ from abalone.tuning.retry import retrying
 PLAN_ATTRIBUTE = "abalone"  # user attribute of a study that holds its plan
 CREATOR_ATTRIBUTE = "creator"  # user attribute of a study that names the process which opens its run
 STORAGE_VARIABLE = "ABALONE_STORAGE"
+CREATORS = (
+    3  # objects that a process may create at the same moment as another one: tables, two versions of their schema
+)
 JOURNAL = "studies.journal"  # the default storage: 4 ms per trial, where SQLite takes some 90
 
 
@@ -128,7 +132,7 @@ def _usable(storage: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = fault(error) or str(error).strip().splitlines()[0][:200]
         raise UserError(
             f"the storage {hide_password(storage)!r} cannot be used ({reason}); expected the path of a journal file, "
             "or the URL of a database that can be reached, such as sqlite:///studies.db"
@@ -145,7 +149,7 @@ def _existing(storage: str) -> BaseStorage | None:
     is_sqlite = url.get_backend_name() == "sqlite"
     if is_sqlite and url.database and not _is_file(Path(url.database)):  # connecting to it would create it
         return None
-    return RDBStorage(storage) if "studies" in _table_names(storage) else None
+    return _connect(storage) if "studies" in _table_names(storage) else None
 
 
 def _is_file(path: Path) -> bool:
@@ -162,13 +166,23 @@ def _open_database(storage: str) -> RDBStorage:
     engine: dict[str, Any] = {"pool_pre_ping": True}
     if storage.startswith("postgresql"):
         engine["connect_args"] = {"connect_timeout": 5}
-    return RDBStorage(
+    return _connect(
         storage,
         engine_kwargs=engine,
         heartbeat_interval=heartbeat.INTERVAL,
         grace_period=heartbeat.GRACE,
         heartbeat_stale_trial_callback=give_up_trial,
     )
+
+
+def _connect(storage: str, **options: Any) -> RDBStorage:
+    """Open a database, once more if another process was creating Optuna's tables in it at the same moment."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for _ in range(CREATORS):
+        with suppress(IntegrityError, ProgrammingError, optuna.exceptions.StorageInternalError):
+            return RDBStorage(storage, **options)
+    return RDBStorage(storage, **options)
 
 
 def hide_password(storage: str) -> str:

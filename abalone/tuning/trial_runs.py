@@ -9,6 +9,7 @@ from contextlib import suppress
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from abalone.tracking.known_runs import experiment_id_of, known_run
 from abalone.tracking.lookup import PARENT_TAG
 from abalone.tracking.processes import process_tags
 from abalone.tracking.run_logging import Scores, log_batch
@@ -33,17 +34,11 @@ def open_trials(parent: str, study: str, numbers: Sequence[int]) -> list[str]:
         Ids of the runs.
     """
     client = MlflowClient()
-    run = retry(client.get_run)(parent)
-    tags = {
-        **process_tags(),
-        PARENT_TAG: parent,
-        "mlflow.user": run.data.tags.get("mlflow.user", "unknown"),
-        "study": study,
-        "stage": "trial",
-    }
+    of_study = retry(known_run)(parent)
+    tags = {**process_tags(), PARENT_TAG: parent, "mlflow.user": of_study.user, "study": study, "stage": "trial"}
     run_ids = []
     for number in numbers:
-        created = retry(client.create_run)(run.info.experiment_id, tags=tags, run_name=f"trial {number}")
+        created = retry(client.create_run)(of_study.experiment_id, tags=tags, run_name=f"trial {number}")
         run_ids.append(created.info.run_id)
     return run_ids
 
@@ -87,7 +82,7 @@ def fail_left_runs(parent: str, page_size: int = 1000) -> None:
     query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.stage = 'trial' and attributes.status = 'RUNNING'"
     while True:
         # Always the first page: a run that was ended no longer matches the query.
-        left = client.search_runs([client.get_run(parent).info.experiment_id], query, max_results=page_size)
+        left = client.search_runs([experiment_id_of(parent)], query, max_results=page_size)
         if not left:
             return
         for run in left:

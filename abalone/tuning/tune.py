@@ -39,7 +39,7 @@ from abalone.tuning.storage import check_study, hide_password, open_study, stora
 from abalone.tuning.study_run import log_study, public_storage
 from abalone.tuning.trial_runs import fail_left_runs
 from abalone.tuning.waiting import patience, what_is_lacking
-from abalone.tuning.winner import find_winner, train_winner
+from abalone.tuning.winner import find_winner, link_winner, train_winner
 
 BASES = {"classification": "encode", "regression": "regress"}  # stage that a task's study starts from by default
 
@@ -202,7 +202,8 @@ def close_study(
             fail_left_runs(run_id)
             log_study(run_id, study, plan, storage)
             say(outcome(study, plan))
-            winner = find_winner(run_id, study, test_rows) or train_winner(run_id, study, plan)
+            winner = find_winner(run_id, study, test_rows) or train_winner(study, plan)
+            link_winner(run_id, winner)
             log_tags(run_id, {CLOSED_TAG: str(count_trials(study))})
     return winner
 

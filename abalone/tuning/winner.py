@@ -11,13 +11,13 @@ import shlex
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial
 
 from abalone.settings import SELECTION, UserError
-from abalone.stages.recorder import Result
+from abalone.stages.recorder import Result, Training
 from abalone.stages.stage import run_stage
 from abalone.tracking.addresses import link, run_path
+from abalone.tracking.lookup import PARENT_TAG
 from abalone.tracking.run_logging import add_note, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of
 from abalone.tuning.pages import winner_note
@@ -26,13 +26,11 @@ from abalone.tuning.results import best_trial, value_of
 from abalone.tuning.trial_runs import first_value
 
 
-def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
-    """Train the best settings of a study as a nested run that can be promoted.
+def train_winner(study: optuna.Study, plan: Plan) -> Result:
+    """Train the best settings of a study as a run that can be promoted, nested in the active run, which is the study's.
 
     Parameters
     ----------
-    run_id : str
-        Id of the study's run, which must be active.
     study : optuna.Study
     plan : Plan
 
@@ -42,26 +40,31 @@ def train_winner(run_id: str, study: optuna.Study, plan: Plan) -> Result:
         If no trial is complete.
     """
     best = complete_trial(study)
-    result = run_stage("tuned", plan.at(best.params), base=plan.base, options=RunOptions(nested=True))
     metric = SELECTION[plan.task]
-    value = result.metrics[f"val/{metric}"]
     value_of_trial = value_of(best)
-    loss_of_winner = first_value(result.run_id, "loss/val")
     loss_of_trial = first_value(best.user_attrs["run_id"], "loss/val")
-    apart = abs(loss_of_winner - loss_of_trial)
-    note = winner_note(study.study_name, best.number, metric, value_of_trial, value, first_epochs_apart=apart)
-    add_note(result.run_id, note)
-    tags = {
-        "study": study.study_name,
-        "study.trial": str(best.number),
-        "study.value": repr(value_of_trial),
-        "study.apart": f"{abs(value - value_of_trial):.1e}",
-    }
-    log_tags(result.run_id, tags)
-    log_tags(run_id, {"winner.run_id": result.run_id})
-    experiment_id = experiment_id_of(run_id)
-    add_note(run_id, f"The winner's run: {link(result.stage, run_path(experiment_id, result.run_id))}.")
-    return result
+
+    def compare_with_trial(training: Training) -> tuple[str, dict[str, str]]:
+        value = training.metrics[f"val/{metric}"]
+        apart = abs(training.curves["loss/val"][0] - loss_of_trial)
+        note = winner_note(study.study_name, best.number, metric, value_of_trial, value, first_epochs_apart=apart)
+        tags = {
+            "study": study.study_name,
+            "study.trial": str(best.number),
+            "study.value": repr(value_of_trial),
+            "study.apart": f"{abs(value - value_of_trial):.1e}",
+        }
+        return note, tags
+
+    options = RunOptions(nested=True)
+    return run_stage("tuned", plan.at(best.params), base=plan.base, options=options, remark=compare_with_trial)
+
+
+def link_winner(run_id: str, winner: Result) -> None:
+    """Name the winner in the run of its study: as a tag and on its page."""
+    log_tags(run_id, {"winner.run_id": winner.run_id})
+    address = run_path(experiment_id_of(run_id), winner.run_id)
+    add_note(run_id, f"The winner's run: {link(winner.stage, address)}.")
 
 
 def find_winner(run_id: str, study: optuna.Study, test_rows: int) -> Result | None:
@@ -75,19 +78,14 @@ def find_winner(run_id: str, study: optuna.Study, test_rows: int) -> Result | No
     test_rows : int
         Number of test rows of the study's split.
     """
-    client = MlflowClient()
-    winner = client.get_run(run_id).data.tags.get("winner.run_id")
-    if winner is None:
-        return None
-    try:
-        run = client.get_run(winner)
-    except MlflowException:  # it was deleted for good
-        return None
     best = complete_trial(study)
-    is_current = run.data.tags.get("study.trial") == str(best.number) and run.info.lifecycle_stage == "active"
-    if not is_current or run.info.status != "FINISHED":
+    query = (
+        f"tags.`{PARENT_TAG}` = '{run_id}' and tags.`study.trial` = '{best.number}' and attributes.status = 'FINISHED'"
+    )
+    found = MlflowClient().search_runs([experiment_id_of(run_id)], query, max_results=1)
+    if not found:
         return None
-    return _result_of(run, test_rows)
+    return _result_of(found[0], test_rows)
 
 
 def complete_trial(study: optuna.Study) -> FrozenTrial:

@@ -14,7 +14,9 @@ import optuna
 from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
-from abalone.tracking.reachable import explain, set_client_defaults
+from abalone.tracking.locks import wait_for_locks
+from abalone.tracking.plain_errors import explain
+from abalone.tracking.reachable import set_client_defaults
 from abalone.tracking.signals import defer_signals, ignore_ctrl_c
 from abalone.tuning.batches import Job, run_batches
 from abalone.tuning.dead_trials import fail_dead_trials
@@ -93,6 +95,7 @@ def share_out(trials: int, workers: int) -> list[int]:
 def _work(job: Job, study_name: str, storage: str, index: int, share: int, seconds: float) -> None:
     """Body of a worker process, which may work for ``seconds``."""
     set_client_defaults()
+    wait_for_locks()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with quiet_optuna(), suppress(KeyboardInterrupt):

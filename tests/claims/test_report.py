@@ -134,7 +134,7 @@ def test_the_page_of_the_run_answers_first_and_links_the_report(found, measured)
 
 def test_the_page_of_the_run_says_how_the_data_were_read_if_they_are_not_the_shipped_ones(found, measured):
     page = run_page(found, measured, "", "4177 rows; separator `;`")
-    assert page.split("\n\n")[1] == "Data: `4177 rows; separator ';'`"
+    assert page.split("\n\n")[1] == "Data: `` 4177 rows; separator `;` ``"
     assert "Data:" not in run_page(found, measured, "")
 
 

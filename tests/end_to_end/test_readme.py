@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +18,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment
-from warm_processes import PROGRAMS, warm_variables
+from documents import check_out, clean, code_blocks, run, warm_shell
+from helpers import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
+BLOCKS = code_blocks("README.md")
 SMALL = {
     "mlflow run . -e rings": "-P members=2 -P epochs=2",
     "mlflow run . -e tune": "-P epochs=2",
@@ -34,18 +33,7 @@ SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that do not
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files known to git, with this Python's environment as ``.venv``."""
-    folder = tmp_path_factory.mktemp("checkout")
-    names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).splitlines()
-    for name in names:
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    for mark in (".installed", ".installed-test"):
-        if not (folder / ".venv" / mark).exists():
-            pytest.skip("the README's commands need an environment made by make")
-    return folder
+    return check_out(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.mark.slow
@@ -75,15 +63,8 @@ def run_line(command: str, folder: Path, servers: ExitStack) -> None:
         (folder / "printed.txt").write_text(run(command.split(), folder))
     elif command:
         small = [options for start, options in SMALL.items() if command.startswith(start)]
-        line = f'source .venv/bin/activate; PATH="{PROGRAMS}:$PATH"; {" ".join([command, *small])}'
-        run(["bash", "-ec", line], folder, WARM_SERVER=warm_variables()["WARM_SERVER"])
-
-
-def run(command: list[str], folder: Path, **variables: str) -> str:
-    """Run a command, which must succeed, and return what it prints."""
-    done = subprocess.run(command, cwd=folder, env=clean() | variables, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+        shell, variables = warm_shell(" ".join([command, *small]))
+        run(shell, folder, **variables)
 
 
 def assert_same_table(expected: str, printed: str) -> None:
@@ -107,14 +88,6 @@ def rows(text: str) -> list[list[str]]:
         if line.startswith("| "):
             found.append([cell.strip() for cell in line.strip("| ").split("|")])
     return found
-
-
-def clean() -> dict[str, str]:
-    """The environment of a user who has configured nothing, except that ``make ui`` opens no browser."""
-    settings = {
-        name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")
-    }
-    return {**settings, "BROWSER": "true"}
 
 
 @contextmanager

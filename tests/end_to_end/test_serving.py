@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from helpers import environment
 from mlflow.models import Model
+from planted_code import EXECUTED, plant_bomb
 from sample_models import GOOD_ROW, log_untrained_model, mlp_config, rows, untrained_model
 
 from abalone.data.reading import read
@@ -39,18 +40,18 @@ Post = Callable[[str, str], tuple[int, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A saved classifier."""
+    """A saved classifier, with a bomb in its pickle."""
     config = mlp_config("classification")
     path = tmp_path_factory.mktemp("served") / "model"
     save_model(str(path), Model(), untrained_model(config), config, FRAME)
+    plant_bomb(path, where=path.parent)
     return path
 
 
 @pytest.fixture(scope="module")
 def post(folder) -> Post:
-    """A function that posts a body to a server of that classifier, which may not unpickle anything."""
-    env = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "OMP_NUM_THREADS": "1"}
-    with model_server(str(folder), folder.parent / "server.log", env, folder.parent) as address:
+    """A function that posts a body to a server of that classifier."""
+    with model_server(str(folder), folder.parent / "server.log", {"OMP_NUM_THREADS": "1"}, folder.parent) as address:
 
         def send(kind: str, body: str) -> tuple[int, Any]:
             request = urllib.request.Request(address, body.encode(), {"Content-Type": kind})
@@ -82,6 +83,14 @@ def test_the_server_scores_raw_rows(post, folder, form, table):
     assert len(answer["predictions"]) == len(expected)
     for got, want in zip(answer["predictions"], expected):
         assert got == pytest.approx(want, abs=1e-6)
+
+
+def test_the_server_unpickles_nothing(post, folder):
+    assert post(*FORMS["csv"](FRAME))[0] == 200
+    assert not (folder.parent / EXECUTED).exists()
+    with pytest.raises(AttributeError):  # it leaves no module
+        mlflow.pytorch.load_model(str(folder))
+    assert (folder.parent / EXECUTED).exists(), "the bomb is no bomb"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -125,6 +134,29 @@ def test_the_server_refuses_text_in_a_column_of_numbers_in_mlflows_words(post, f
 
 
 GOOD_CSV = rows({}, {}).to_csv(index=False)
+MANY = {f"c{number}": 1 for number in range(10_000)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ten_thousand_columns_more_are_ignored(post, form):
+    status, answer = post(*FORMS[form](pd.concat([FRAME, pd.DataFrame([MANY] * len(FRAME))], axis=1)))
+    assert status == 200 and len(answer["predictions"]) == len(FRAME)
+
+
+@pytest.mark.parametrize(
+    "kind, body, status",
+    [
+        ("application/json", json.dumps({"dataframe_records": [MANY]}), 400),
+        ("application/json", json.dumps({"dataframe_split": {"columns": list(FRAME), "data": [[1] * 10_000]}}), 400),
+        ("application/json", "[" * 100_000, 500),  # MLflow's own
+        ("text/csv", f"{GOOD_CSV}M,{'1' * 5_000_000},0,0,0,0,0,0\n", 400),
+        ("text/csv", "x" * 5_000_000, 400),
+    ],
+    ids=["other columns", "a long row", "deep JSON", "a long field", "a long name"],
+)
+def test_a_huge_body_is_refused_and_the_server_goes_on(post, kind, body, status):
+    assert post(kind, body)[0] == status
+    assert post(*FORMS["csv"](FRAME))[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def test_a_run_whose_weights_are_lost_is_refused(client):
     (model_folder(model_id_of(run_id)) / "weights.pt").unlink()
     decision = promote_one()
     assert decision.challenger.name == "sound"
-    assert refusals(decision)["lost"].startswith("cannot be loaded (FileNotFoundError: ")
+    expected = "has other files than were recorded (removed weights.pt), so it was not loaded"
+    assert refusals(decision)["lost"] == expected
 
 
 def test_a_run_whose_predictions_are_lost_is_refused(client):

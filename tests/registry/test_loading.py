@@ -78,6 +78,11 @@ def lose_code(folder: Path) -> None:
     shutil.rmtree(folder / "code")
 
 
+def cut_code(folder: Path) -> None:
+    [archive] = (folder / "code").iterdir()
+    archive.write_bytes(archive.read_bytes()[:1000])
+
+
 def lose_weights(folder: Path) -> None:
     (folder / "weights.pt").unlink()
 
@@ -125,7 +130,8 @@ def need_a_package(folder: Path) -> None:
     "damage, reason",
     [
         (make_unsealed, "ImportError: it was logged by an older version of the project, which did not seal its code"),
-        (lose_code, "ImportError: its code folder has no package abalone_model_"),
+        (lose_code, "ImportError: its code has no package abalone_model_"),
+        (cut_code, "ImportError: its code has no package abalone_model_"),
         (lose_module, "ModuleNotFoundError: No module named 'abalone_model_of_lost_module.networks'"),
         (lose_name, "ImportError: cannot import name 'LIMITS' from 'abalone_model_of_lost_name.columns'"),
         (lose_entry_point, "AttributeError: module 'abalone_model_of_lost_entry.scorer' has no attribute"),

@@ -125,3 +125,20 @@ def test_a_champion_that_is_its_own_previous_version_is_not_rolled_back(client):
     with pytest.raises(UserError, match="no version before version 1; nothing to roll back"):
         rollback(("classification",), say_nothing)
     assert marked() == []
+
+
+def test_a_rollback_to_a_version_that_is_deleted_meanwhile_leaves_the_champion_as_it_is(client, monkeypatch):
+    for name, skill in (("first", 0.4), ("second", 0.6)):
+        candidate(name, skill)
+        promote_one()
+    mark = MlflowClient.set_registered_model_tag
+
+    def mark_and_delete(client, *arguments):
+        mark(client, *arguments)
+        client.delete_model_version(CLASSIFIER, "1")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no version 1 any more"):
+        patch.setattr(MlflowClient, "set_registered_model_tag", mark_and_delete)
+        rollback(("classification",), say_nothing)
+    assert client.get_registered_model(CLASSIFIER).aliases == {"champion": 2}
+    assert marked() == [] and "rolling_back" not in client.get_registered_model(CLASSIFIER).tags

@@ -185,6 +185,10 @@ def test_a_column_with_the_name_of_an_answer_is_refused(in_memory):
         ("none.csv", "scored.csv", "input 'none.csv': no such file"),
         ("rows.csv", "none/scored.csv", "output 'none/scored.csv': not a file in a folder that exists"),
         ("", "scored.csv", "input ''"),
+        ("x" * 300, "scored.csv", r"input 'x+': not a path that can be used \(File name too long\)"),
+        ("rows.csv", "x" * 300, r"output 'x+': not a path that can be used \(File name too long\)"),
+        ("rows.csv", "a\0b", r"output 'a.x00b': not a path that can be used \(.*null byte\)"),
+        ("~nobody-of-that-name/rows.csv", "scored.csv", r"input '~.*': not a path that can be used"),
     ],
 )
 def test_a_file_that_cannot_be_read_or_written_is_refused(source, target, reason):

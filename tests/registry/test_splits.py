@@ -27,6 +27,7 @@ def a_run(split: str, started: int, refusal: str = "") -> Candidate:
         data=f"{split}.data",
         seed="0",
         model_id="m",
+        files="",
         score=0.5,
         baseline=0.7,
         test=None,

@@ -51,3 +51,36 @@ def test_orphans_are_marked_failed_and_other_runs_are_left_alone(store, dead_pid
     status = {run.info.run_id: run.info.status for run in client.search_runs([experiment_id])}
     assert status == {orphan: "FAILED", own: "RUNNING", alive: "RUNNING", untagged: "RUNNING"}
     assert "process was killed" in client.get_run(orphan).data.tags["error"]
+
+
+def test_models_that_a_dead_process_left_pending_are_marked_failed_and_other_models_are_left_alone(store, dead_pid):
+    client = MlflowClient()
+    experiment_id = mlflow.set_experiment("abalone").experiment_id
+    tags = {
+        "orphan": process_tags_with(pid=dead_pid),
+        "alive": process_tags(),
+        "of another machine": process_tags_with(host="another"),
+        "untagged": {},
+    }
+    runs = {name: client.create_run(experiment_id, tags=known).info.run_id for name, known in tags.items()}
+    for name, run_id in runs.items():
+        client.create_logged_model(experiment_id, name=name.replace(" ", "-"), source_run_id=run_id)
+    own = client.create_run(experiment_id).info.run_id
+    for name in ("of another machine", "untagged"):
+        client.set_terminated(runs[name], "FAILED")
+    client.create_logged_model(experiment_id, name="without-a-run")
+    close_orphans(experiment_id, own)
+    status = {model.name: str(model.status) for model in client.search_logged_models([experiment_id])}
+    assert status.pop("orphan") == "FAILED"
+    assert set(status.values()) == {"PENDING"} and len(status) == 4
+
+
+def test_a_model_is_ended_too_if_only_its_run_was_ended_before(store, dead_pid):
+    """As by ``mlflow run``, which ends the run of a command that was killed."""
+    client = MlflowClient()
+    experiment_id = mlflow.set_experiment("abalone").experiment_id
+    run_id = client.create_run(experiment_id, tags=process_tags_with(pid=dead_pid)).info.run_id
+    model = client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    client.set_terminated(run_id, "FAILED")
+    close_orphans(experiment_id, "own")
+    assert str(client.get_logged_model(model.model_id).status) == "FAILED"

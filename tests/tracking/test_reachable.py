@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -81,6 +82,19 @@ def test_a_wrong_password_is_named(monkeypatch, refusing_server):
     assert "does not know this user or password; set MLFLOW_TRACKING_USERNAME" in text
 
 
+@pytest.mark.parametrize("refusing_server", [(401, "You are not authenticated.")], indirect=True)
+@pytest.mark.parametrize("in_uri", [True, False])
+def test_a_wrong_password_is_found_without_the_import_of_mlflow(monkeypatch, refusing_server, in_uri):
+    login = "me:secret@" if in_uri else ""
+    if not in_uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with monkeypatch.context() as without_mlflow:
+        without_mlflow.setitem(sys.modules, "mlflow", None)  # an import of it would fail
+        text = refusal(monkeypatch, f"http://{login}127.0.0.1:{refusing_server}")
+    assert "does not know this user or password" in text
+
+
 @pytest.mark.parametrize(
     "refusing_server", [(403, "Invalid Host header - possible DNS rebinding attack detected")], indirect=True
 )
@@ -116,4 +130,4 @@ def test_what_the_user_has_set_wins(monkeypatch):
     monkeypatch.setenv(TIMEOUT, "")
     monkeypatch.delenv(TIMEOUT)
     set_client_defaults()
-    assert (os.environ[RETRIES], os.environ[TIMEOUT]) == ("9", "30")
+    assert (os.environ[RETRIES], os.environ[TIMEOUT]) == ("9", "8")

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import traceback
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,7 @@ assert len({id(module) for module in modules}) == 4
 """
 EDITED = """
 import sys
+import zipfile
 from pathlib import Path
 from abalone.tracking.sealing import sealed_module, sealed_name, write_sealed_package
 
@@ -42,8 +44,8 @@ before = networks.read_text()
 networks.write_text("raise SyntaxError('edited while the process runs')")
 name = sealed_name()
 assert sealed_module("networks").build
-package = write_sealed_package(Path(sys.argv[1]))
-assert package.name == name and (package / "networks.py").read_text() == before
+package = zipfile.ZipFile(write_sealed_package(Path(sys.argv[1])))
+assert package.read(f"{name}/networks.py").decode() == before
 """
 
 
@@ -57,10 +59,13 @@ def test_the_name_ends_in_a_digest_of_names_and_contents():
 
 
 def test_the_written_package_is_a_copy_of_the_python_files(tmp_path):
-    package = write_sealed_package(tmp_path)
-    assert package == tmp_path / sealed_name()
-    written = {path.name: path.read_bytes() for path in package.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in FOLDER.glob("*.py")}
+    archive = write_sealed_package(tmp_path)
+    assert archive == tmp_path / f"{sealed_name()}.zip"
+    with zipfile.ZipFile(archive) as package:
+        written = {name: package.read(name) for name in package.namelist()}
+    assert written == {f"{sealed_name()}/{path.name}": path.read_bytes() for path in FOLDER.glob("*.py")}
+    first = archive.read_bytes()
+    assert write_sealed_package(tmp_path).read_bytes() == first, "its sum tells whether two models have the same code"
 
 
 def test_the_modules_of_the_copy_import_each_other_and_not_the_project():

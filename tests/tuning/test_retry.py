@@ -11,6 +11,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from abalone.settings import UserError
+from abalone.tracking.locks import StoreFault
 from abalone.tuning import retry as module
 from abalone.tuning.retry import no_retries, retry
 from abalone.tuning.storage import open_storage
@@ -60,7 +61,6 @@ class Failing:
     "error",
     [
         database_error(ConnectionError("Connection refused")),
-        database_error(sqlite3.OperationalError("database is locked")),
         storage_error(PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")),
         MlflowException("server closed the connection", TEMPORARILY_UNAVAILABLE),
     ],
@@ -81,7 +81,12 @@ def test_a_database_that_stays_away_is_given_up_within_a_minute(no_pauses):
 
 
 @pytest.mark.parametrize(
-    "error", [database_error(sqlite3.OperationalError("database or disk is full")), MlflowException("no such run")]
+    "error",
+    [
+        database_error(sqlite3.OperationalError("no such table")),
+        database_error(StoreFault("mlflow.db is locked: another process has kept it so for 180 s")),
+        MlflowException("no such run"),
+    ],
 )
 def test_other_errors_are_raised_at_once(error):
     call = Failing(error)
@@ -105,7 +110,7 @@ def test_a_storage_waits_for_its_database(own_folder, monkeypatch):
     def locked_once():
         calls.append(1)
         if len(calls) == 1:
-            raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+            raise OperationalError("SELECT 1", {}, ConnectionError("Connection refused"))
         return session()
 
     monkeypatch.setattr(storage, "scoped_session", locked_once)

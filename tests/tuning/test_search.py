@@ -87,7 +87,7 @@ def test_a_trial_that_diverges_fails_with_the_reason_and_the_study_continues(sto
     study = open_study(plan, "s", JOURNAL)
     with tracked_run("tune", {"stage": "tune", "study": "s"}) as run_id:
         run_study(run_id, study, plan, JOURNAL, Limits(6), print, train=third_diverges)
-        train_winner(run_id, study, plan)
+        train_winner(study, plan)
     assert len(study.trials) == 6 and study.trials[2].state == TrialState.FAIL
     [run] = trial_runs_by_status("s")["FAILED"]
     assert run.data.tags["error"] == reason
@@ -112,7 +112,7 @@ def test_a_study_without_a_complete_trial_has_no_winner_and_says_so(store):
     study = open_study(plan, "s", JOURNAL)
     with pytest.raises(UserError, match="no winner"), tracked_run("tune", {"stage": "tune"}) as run_id:
         run_study(run_id, study, plan, JOURNAL, Limits(3), print, train=all_diverge)
-        train_winner(run_id, study, plan)
+        train_winner(study, plan)
     assert outcome(open_study(plan, "s", JOURNAL), plan).startswith("study s: no trial")
 
 
@@ -124,7 +124,7 @@ def test_a_batch_gives_up_the_trials_that_other_processes_have_asked_for_meanwhi
         other.ask(plan.distributions())
     with tracked_run("tune") as run_id:
         run_batch(study, Job(plan, run_id, trials=3), load_without_test(plan.settings), size=3)
-    assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING", "COMPLETE", "FAIL"]
+    assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING", "COMPLETE", "FAIL", "FAIL"]
     assert count_trials(study) == 3 and count_states(study)["killed"] == 0
     assert list(trials_table(study, plan)["trial"]) == [0, 1, 2]
 

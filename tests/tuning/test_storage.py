@@ -7,6 +7,8 @@ from pathlib import Path
 import optuna
 import pytest
 from mlflow import MlflowClient
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import IntegrityError
 from tuning_helpers import JOURNAL, make_plan, search_runs, tune
 
 from abalone.settings import UserError
@@ -100,3 +102,16 @@ def test_a_process_that_joins_a_study_asks_for_points_of_its_own(store):
     second = open_study(plan, "s", JOURNAL)
     points = [tuple(study.ask(plan.distributions()).params.values()) for study in (first, second) * 4]
     assert len(set(points)) == 8
+
+
+def test_of_several_processes_that_create_the_tables_at_once_none_fails(own_folder, monkeypatch):
+    """PostgreSQL refuses all but one with an error like this one; the tables then exist."""
+    refusals = [IntegrityError("CREATE TABLE", None, Exception("duplicate key")) for _ in range(3)]
+
+    def create(*arguments: object, **options: object) -> RDBStorage:
+        if refusals:
+            raise refusals.pop()
+        return RDBStorage(*arguments, **options)
+
+    monkeypatch.setattr("abalone.tuning.storage.RDBStorage", create)
+    assert open_storage("sqlite:///studies.db").get_all_studies() == []

@@ -26,6 +26,7 @@ with socket.socket(socket.AF_UNIX) as server:
         signal.signal(number, lambda received, frame: os.kill(pid, received))
     status = int(answers.readline())
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    if -status in SIGNALS:
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 sys.exit(status)

@@ -1,0 +1,56 @@
+"""Ask Optuna for a batch of trials with one read of the study and one transaction for each trial.
+
+Asked one at a time, each trial reads the study from the storage several times, and writes its settings one by one. Here
+the sampler draws from a copy of the study in memory, and sees there what it drew before. It draws what it would draw
+otherwise. Trials that wait are taken from the storage itself, which gives each to one process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+
+from abalone.tracking.processes import process_tags
+
+
+def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], size: int) -> Iterator[optuna.Trial]:
+    """Create trials that this process is to train.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    space : mapping of str to BaseDistribution
+        What is searched.
+    size : int
+        Number of trials.
+
+    Yields
+    ------
+    optuna.Trial
+        With its settings and the tag of this process.
+    """
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    taken = min(size, len(waiting))
+    for _ in range(taken):
+        trial = study.ask(dict(space))
+        trial.set_user_attr("process", process_tags())
+        yield trial
+    if taken == size:
+        return
+    copy = _copy_of(study)
+    for _ in range(size - taken):
+        drawn = copy.ask(dict(space))
+        drawn.set_user_attr("process", process_tags())
+        trial_id = study._storage.create_new_trial(study._study_id, copy.trials[drawn.number])
+        yield optuna.Trial(study, trial_id)
+
+
+def _copy_of(study: optuna.Study) -> optuna.Study:
+    """A copy of a study in memory, with the same sampler and every trial that it may learn from."""
+    trials = study.get_trials(deepcopy=False)
+    copy = optuna.create_study(direction=study.direction, sampler=study.sampler)
+    copy.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
+    return copy

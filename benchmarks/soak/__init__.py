@@ -1,0 +1,1 @@
+"""Faults on purpose, again and again: each module runs by ``python -m benchmarks.soak.NAME`` and prints a table."""

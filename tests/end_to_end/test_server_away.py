@@ -1,0 +1,96 @@
+"""A real tracking server that is killed while a stage trains, and started again on the same database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers import free_port
+from kept_runs import contents
+from mlflow import MlflowClient
+from warm_processes import PYTHON, warm_environment
+
+from abalone.tracking.browse import listens
+from abalone.tracking.team_server import start, stop
+
+pytestmark = pytest.mark.slow
+SECONDS = 300  # at most, for what takes some ten
+STAGE = ("classify", "--epochs", "300")  # some seconds of training
+
+
+@pytest.fixture
+def port(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Port of a server with a database of its own."""
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # not to wait for what will not come
+    start_server(port)
+    yield port
+    stop(Path("server"))
+
+
+def start_server(port: int) -> None:
+    start("127.0.0.1", port, database=f"sqlite:///{Path('tracking.db').absolute()}", folder=Path("server"))
+
+
+def kill_server(port: int) -> None:
+    os.killpg(int(Path("server", "mlflow.pid").read_text()), signal.SIGKILL)
+    wait_until(lambda: not listens(port))
+
+
+def abalone(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [PYTHON, "-m", "abalone", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=warm_environment(),
+    )
+
+
+def output(*arguments: str) -> str:
+    """Output of a command that succeeds."""
+    command = abalone(*arguments)
+    out, err = command.communicate(timeout=SECONDS)
+    assert command.returncode == 0, out + err
+    return out
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def runs(status: str) -> list[str]:
+    """Ids of the stage's runs with a status."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("abalone")
+    query = f"tags.stage = 'classify' and attributes.status = '{status}'"
+    return [run.info.run_id for run in client.search_runs([experiment.experiment_id], query)]
+
+
+def test_what_a_stage_trained_while_its_server_was_killed_is_filed_when_it_is_back(port):
+    output(*STAGE)
+    [whole] = runs("FINISHED")
+    stage = abalone(*STAGE)
+    assert "training 300 epochs" in stage.stdout.readline()
+    [left] = runs("RUNNING")
+    kill_server(port)
+    out, err = stage.communicate(timeout=SECONDS)
+    folder = Path("kept-results", left).absolute()
+    assert stage.returncode == 1 and f"python -m abalone file --folder {folder}" in err, out + err
+    assert "Traceback" not in err
+
+    start_server(port)
+    assert runs("RUNNING") == [left]
+    assert "is filed;" in output("file")
+    assert "is filed already" in output("file", "--folder", str(folder))
+    assert contents(left) == contents(whole)
+    assert len(runs("FINISHED")) == 2

@@ -1,0 +1,41 @@
+"""A promotion while somebody deletes what it works with."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient
+from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id, promote_one, version_with
+
+from abalone.registry import promotion
+from abalone.registry.decision import decide
+from abalone.registry.promotion import register_champion
+
+
+@pytest.fixture
+def client(store) -> MlflowClient:
+    for name, skill in (("first", 0.3), ("second", 0.5)):
+        candidate(name, skill)
+        promote_one()
+    candidate("third", 0.7)
+    return MlflowClient()
+
+
+def test_a_champion_that_is_deleted_before_it_is_replaced_does_not_keep_its_successor_from_the_alias(client):
+    decision = decide("classification", experiment_id())
+    client.delete_model_version(CLASSIFIER, "2")
+    assert register_champion(decision, "run", PROMOTION_PAGE).promotes
+    assert client.get_registered_model(CLASSIFIER).aliases == {"champion": 3, "previous": 1}
+
+
+def test_a_champion_that_is_deleted_between_two_writes_does_not_either(client, monkeypatch):
+    set_alias = promotion.set_alias
+
+    def delete_and_set(client, name, alias, version):
+        if alias == "previous":
+            client.delete_model_version(CLASSIFIER, "2")
+        return set_alias(client, name, alias, version)
+
+    monkeypatch.setattr(promotion, "set_alias", delete_and_set)
+    assert promote_one().promotes
+    assert client.get_registered_model(CLASSIFIER).aliases == {"champion": 3, "previous": 1}
+    assert client.get_run(version_with("champion").run_id).info.run_name == "third"
