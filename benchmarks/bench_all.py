@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.speed import Figure, speed_table
 
-MODULES = ("bench_training", "bench_run", "bench_population", "bench_tuning", "bench_serving")
+MODULES = ("bench_training", "bench_run", "bench_population", "bench_tuning", "bench_serving", "bench_main")
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "speed.md"
 COMMAND = "make bench"
