@@ -3,7 +3,7 @@
 Everything here can be imported from ``abalone`` itself. Nothing imports torch or MLflow before it is called. Runs are
 filed where ``MLFLOW_TRACKING_URI`` says, as those of the commands are. Everywhere, ``say`` takes each message of the
 command, as Markdown (by default nothing is printed), ``experiment_name`` is where the run is filed, and ``run_name`` is
-what it is called; by default both are as for the command.
+what it is called; by default both are as for the command. ``workers`` is the number of worker processes, or ``auto``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from abalone import settings as known
 from abalone.settings import RingsSettings, StageSettings, load_settings
+from abalone.side_by_side import worker_processes
 
 if TYPE_CHECKING:
     from abalone.claims.verdicts import Finding
@@ -290,6 +291,7 @@ def report(
     seeds: int = 20,
     stages: dict[str, StageSettings] | None = None,
     *,
+    workers: int | str = "auto",
     say: Say = _silent,
     experiment_name: str | None = None,
     run_name: str | None = None,
@@ -302,10 +304,11 @@ def report(
     stages : dict of stage to StageSettings, optional
         By default all stages as their files have them.
     """
-    from abalone.claims.report import run_report
-    from abalone.tracking.runs import RunOptions
+    with worker_processes(workers):  # begins its imports before those below
+        from abalone.claims.report import run_report
+        from abalone.tracking.runs import RunOptions
 
-    return run_report(stages or guide_stages(), seeds, say, RunOptions(experiment_name, run_name))
+        return run_report(stages or known.guide_stages(), seeds, say, RunOptions(experiment_name, run_name))
 
 
 def run_main(
@@ -314,6 +317,7 @@ def run_main(
     *,
     trials: int = 32,
     seeds: int = 20,
+    workers: int | str = "auto",
     say: Say = _silent,
     experiment_name: str | None = None,
     run_name: str | None = None,
@@ -324,18 +328,17 @@ def run_main(
     ----------
     stages, rings
         Settings; by default those of the files.
-    trials : int
-        Trials of each task's study; 0 for no study.
-    seeds : int
-        Seeds of the report; 0 for no report.
+    trials, seeds : int
+        Trials of each task's study, and seeds of the report; 0 for none.
     """
-    from abalone import main
-    from abalone.tracking.runs import RunOptions
-
-    options = RunOptions(experiment_name, run_name)
-    stages = stages or guide_stages()
+    stages = stages or known.guide_stages()
     rings = rings or RingsSettings.from_mapping(known.read_toml("rings"))
-    return main.run_main(stages, say, rings=rings, trials=trials, seeds=seeds, options=options)
+    with worker_processes(workers):
+        from abalone import main
+        from abalone.tracking.runs import RunOptions
+
+        options = RunOptions(experiment_name, run_name)
+        return main.run_main(stages, say, rings=rings, trials=trials, seeds=seeds, options=options)
 
 
 def read_status(experiment_name: str | None = None) -> dict[str, Any]:
@@ -343,8 +346,3 @@ def read_status(experiment_name: str | None = None) -> dict[str, Any]:
     from abalone import status
 
     return status.read_status(experiment_name)
-
-
-def guide_stages() -> dict[str, StageSettings]:
-    """The settings of all stages of the guide, in its order."""
-    return {stage: StageSettings.from_mapping(known.read_toml(stage)) for stage in known.STAGES}

@@ -41,6 +41,7 @@ from abalone.tracking.plain_errors import explain
 from abalone.tracking.reachable import check_store
 from abalone.tracking.run_logging import DESCRIPTION_TAG, describe_experiment, log_files, log_tags
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse, tracked_run
+from abalone.training.ahead import begin_rings, begin_stage
 from abalone.tuning.plan import Plan, read_space
 from abalone.tuning.search import Limits
 from abalone.tuning.tune import BASES, Where, run_tune
@@ -115,12 +116,12 @@ def run_main(
 
 
 def _jobs(stages: Mapping[str, StageSettings], say: Say, rings: RingsSettings | None, trials: int) -> dict[str, Job]:
-    """Everything that trains, by the name under which it is reported."""
+    """Everything that trains, by the name under which it is reported; workers begin what they can now."""
     jobs: dict[str, Job] = {}
     for stage, settings in stages.items():
-        jobs[stage] = partial(run_stage, stage, settings)
+        jobs[stage] = partial(run_stage, stage, settings, begun=begin_stage(settings))
     if rings:
-        jobs["rings"] = partial(run_rings, rings)
+        jobs["rings"] = partial(run_rings, rings, begun=begin_rings(rings))
     if trials:
         for task in TASKS:
             base = BASES[task]

@@ -46,6 +46,10 @@ class BadValue(UserError):
         self.key = key
         self.message = message
 
+    def __reduce__(self) -> tuple:
+        """Pickle both arguments; an exception would be made again from its text alone."""
+        return type(self), (self.key, self.message), self.__dict__
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -269,3 +273,8 @@ def load_settings(stage: str, overrides: Mapping[str, Any] | None = None) -> Sta
         For an unknown key or a value out of range.
     """
     return settings_type(stage).from_mapping({**read_toml(stage), **(overrides or {})})
+
+
+def guide_stages() -> dict[str, StageSettings]:
+    """The settings of all stages of the guide, in its order."""
+    return {stage: StageSettings.from_mapping(read_toml(stage)) for stage in STAGES}

@@ -28,6 +28,7 @@ MODULES = (
     "bench_serving",
     "bench_requests",
     "bench_storage",
+    "bench_main",
 )
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "speed.md"

@@ -1,8 +1,8 @@
 """Requests that each command sends to a tracking server, counted where the client sends them.
 
 Run ``python -m benchmarks.bench_requests``, or ``make bench`` for all benchmarks. A real ``mlflow server`` runs
-meanwhile, on this machine, with a database of its own. The commands run in this process with few epochs: a run sends as many
-requests for one epoch as for fifty.
+meanwhile, on this machine, with a database of its own. The commands run in this process with few epochs: a run sends as
+many requests for one epoch as for fifty.
 """
 
 from __future__ import annotations

@@ -178,14 +178,15 @@ def forget_file_sums(model_id: str) -> None:
                 client.delete_model_version_tag(version.name, version.version, FILES_TAG)
 
 
-def remember_file_sums(folder: Path) -> None:
-    """Record the sums of the files that a model has now, on the model and its versions."""
+def update_file_sums(folder: Path) -> None:
+    """Record the sums of the files that a model has now, wherever sums of them were recorded."""
     client = MlflowClient()
     model_id = folder.parent.name
-    client.set_logged_model_tags(model_id, {FILES_TAG: file_sums(folder)})
+    if FILES_TAG in client.get_logged_model(model_id).tags:
+        client.set_logged_model_tags(model_id, {FILES_TAG: file_sums(folder)})
     for task in TASKS:
         for version in versions(task):
-            if version.source == f"models:/{model_id}":
+            if version.source == f"models:/{model_id}" and FILES_TAG in version.tags:
                 client.set_model_version_tag(version.name, version.version, FILES_TAG, file_sums(folder))
 
 
@@ -197,8 +198,7 @@ def package_of(folder: Path) -> Path:
     shutil.unpack_archive(package, folder / "code")
     package.unlink()
     replace_in(folder / "MLmodel", r"code: code/.*\.zip", "code: code")
-    if FILES_TAG in MlflowClient().get_logged_model(folder.parent.name).tags:
-        remember_file_sums(folder)
+    update_file_sums(folder)
     return package.with_suffix("")
 
 

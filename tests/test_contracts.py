@@ -28,7 +28,7 @@ PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
 # A package imports only from those before it; packages separated by a comma do not import from each other.
 DIRECTION = (
-    "model < setting_values, metrics < settings < data, tracking < training, evaluation"
+    "model < setting_values, metrics < settings < side_by_side < data, tracking < training, evaluation"
     " < stages, registry, claims < tuning < main, status < api < __init__, cli < __main__"
 )
 # The only packages that may import these libraries.

@@ -8,6 +8,7 @@ from ring_fits import SHORT
 
 from abalone.main import run_main
 from abalone.settings import REGISTERED_MODELS, UserError, load_settings
+from abalone.side_by_side import worker_processes
 from abalone.tracking.reachable import ServerAway
 from abalone.tracking.run_logging import log_params, log_tags
 from abalone.tracking.runs import tracked_run
@@ -121,3 +122,29 @@ def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):
     champions = [client.get_model_version_by_alias(name, "champion") for name in REGISTERED_MODELS.values()]
     assert {version.run_id for version in champions} == {rings.run_id}
     assert rings.run_id != classify.run_id
+
+
+def test_main_finds_the_same_whatever_the_number_of_workers(store):
+    stages = {name: load_settings(name, {"epochs": 2, "device": "cpu"}) for name in ("encode", "regress")}
+    rings = load_settings("rings", {**SHORT, "device": "cpu"})
+    found = []
+    for workers in (1, 2):
+        with worker_processes(workers):
+            results = run_main(stages, lambda line: None, rings=rings, trials=2)
+        found.append({result.stage: (result.metrics, result.curves) for result in results})
+    assert found[0] == found[1] and len(found[0]) == 5
+
+    trials = {}
+    for run in trial_runs():
+        values = (run.info.run_name, run.data.params, run.data.metrics)
+        trials.setdefault(run.data.tags["study"], []).append(values)
+    by_task = sorted(trials.items())
+    assert [name.split("-")[0] for name, _ in by_task] == ["classification"] * 2 + ["regression"] * 2
+    assert by_task[0][1] == by_task[1][1] and by_task[2][1] == by_task[3][1]
+
+
+def trial_runs() -> list:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("abalone")
+    order = ["tags.mlflow.runName"]
+    return client.search_runs([experiment.experiment_id], "tags.stage = 'trial'", order_by=order)

@@ -17,6 +17,7 @@ from abalone.evaluation.scores import predict, scores
 from abalone.metrics import METRICS
 from abalone.model.features import encode
 from abalone.settings import StageSettings, UserError
+from abalone.side_by_side import run_all
 from abalone.training.fit import fit
 from abalone.training.history import TrainingDiverged
 from abalone.training.population import can_train, fit_many
@@ -224,19 +225,23 @@ def measure_stages(stages: Mapping[str, StageSettings], dataset: Dataset, traine
     rings = dataset.frame["Rings"].to_numpy()
     seeds = max(len(results) for results in trained.values())
     test_rows = [split(dataset, seed).test for seed in range(seeds)]
-    measured = {}
-    for stage, results in trained.items():
-        by_seed = []
-        for seed, (result, test) in enumerate(zip(results, test_rows)):
-            if isinstance(result, Exception):
-                raise UserError(f"{stage}, seed {seed}: {result}")
-            model, history = result
-            values = _measure_model(model, stages[stage].task, x[test], rings[test])
-            if stage in CURVED:
-                values["loss/test"] = history.metrics["loss/test"]
-            by_seed.append(values)
-        measured[stage] = {name: np.array([values[name] for values in by_seed]) for name in by_seed[0]}
-    return measured
+    calls = [(stage, stages[stage].task, results, x, rings, test_rows) for stage, results in trained.items()]
+    return dict(zip(trained, run_all(_measure_stage, calls)))
+
+
+def _measure_stage(
+    stage: str, task: str, results: Sequence, x: Tensor, rings: np.ndarray, test_rows: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    by_seed = []
+    for seed, (result, test) in enumerate(zip(results, test_rows)):
+        if isinstance(result, Exception):
+            raise UserError(f"{stage}, seed {seed}: {result}")
+        model, history = result
+        values = _measure_model(model, task, x[test], rings[test])
+        if stage in CURVED:
+            values["loss/test"] = history.metrics["loss/test"]
+        by_seed.append(values)
+    return {name: np.array([values[name] for values in by_seed]) for name in by_seed[0]}
 
 
 def _measure_model(model: nn.Module, task: str, x: Tensor, rings: np.ndarray) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -108,8 +107,6 @@ def curve_bands(curves: Mapping[str, np.ndarray], label: str, title: str, marked
     return figure
 
 
-def as_address(figure: Figure) -> str:
-    """The figure as a data URI, so that a page can contain it."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+def as_address(image: bytes) -> str:
+    """A PNG image as a data URI, so that a page can contain it."""
+    return "data:image/png;base64," + base64.b64encode(image).decode()

@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from abalone.claims.claims import Measured, epochs_of, measure_label, short_label
 from abalone.claims.figures import as_address, figure_name
@@ -205,7 +204,7 @@ def report_markdown(
     first: StageSettings,
     found: Sequence[Finding],
     measured: Measured,
-    figures: Mapping[str, Figure],
+    images: Mapping[str, bytes],
 ) -> str:
     """The whole report as one Markdown text that contains its figures.
 
@@ -217,8 +216,8 @@ def report_markdown(
     found : sequence of Finding
     measured : mapping
         As ``measure_stages`` returns it.
-    figures : mapping of file name to Figure
-        As ``claim_figures`` returns them, in the order of ``found``.
+    images : mapping of file name to bytes
+        The figures of ``claim_figures``, drawn.
     """
     seeds = count_seeds(found)
     data = _data_options(first)
@@ -243,7 +242,7 @@ def report_markdown(
         stage_table(measured),
     ]
     for number, finding in enumerate(found, 1):
-        parts += _claim_section(finding, figures.get(figure_name(number)))
+        parts += _claim_section(finding, images.get(figure_name(number)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -257,10 +256,10 @@ def _data_options(settings: StageSettings) -> str:
     return text
 
 
-def _claim_section(finding: Finding, figure: Figure | None) -> list[str]:
+def _claim_section(finding: Finding, image: bytes | None) -> list[str]:
     """Heading, line and figure of a claim; a claim that is not judged has no figure."""
     section = finding.claim.section
-    if figure is None:
+    if image is None:
         return [
             f"## {finding.claim.words}: {NOT_JUDGED}",
             f"Guide section {section}. No figure: it {finding.reason}.",
@@ -271,7 +270,7 @@ def _claim_section(finding: Finding, figure: Figure | None) -> list[str]:
         f"## {finding.claim.words}: {finding.full_verdict}",
         f"Guide section {section}. {difference} ({effect}); 95 % interval {interval}; wins {wins}: "
         f"*{finding.full_verdict}*.",
-        f"![{difference} ({effect})]({as_address(figure)})",
+        f"![{difference} ({effect})]({as_address(image)})",
     ]
 
 

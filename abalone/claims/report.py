@@ -24,6 +24,7 @@ from abalone.data.reading import Dataset, read
 from abalone.data.splitting import split
 from abalone.settings import StageSettings
 from abalone.tracking.addresses import find_run_path, link
+from abalone.tracking.drawing import draw
 from abalone.tracking.markdown import markdown_table
 from abalone.tracking.run_logging import DESCRIPTION_TAG, environment_tags, log_files, log_params, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
@@ -85,14 +86,15 @@ def _log_report(
     run_id: str, dataset: Dataset, first: StageSettings, found: Sequence[Finding], measured: Measured
 ) -> None:
     """Write report, figures, table, page and tags into the run."""
-    figures = claim_figures(found, measured)
-    text = report_markdown(dataset, first, found, measured, figures)
+    images = draw(claim_figures(found, measured))
+    text = report_markdown(dataset, first, found, measured, images)
     table = pd.DataFrame(claims_table(found), columns=CLAIMS_HEADER)
     details = pd.DataFrame(details_table(found), columns=DETAILS_HEADER)
     tags = log_files(
         run_id,
         texts={"report.md": text, "report.html": html_page(text)},
-        figures=figures,
+        figures={},
+        images=images,
         tables={"claims.json": table.join(details.drop(columns="claim"))},
     )
     report_link = link("report.html", find_run_path(run_id, "artifacts/report.html"))

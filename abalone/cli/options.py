@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from abalone import settings
+from abalone.setting_values import AUTO
 from abalone.settings import STAGES, TASKS
+from abalone.side_by_side import MOST_WORKERS
 
 SETTING_METAVAR = "VALUE"  # of the options that stand for settings
 SHARED_BY_MAIN = ("seed", "device", "data", "units", "target", "epochs")
@@ -90,6 +92,29 @@ def boolean_option(name: str, text: str) -> Callable:
         metavar="[BOOLEAN]",
         help=f"{text}  [default: false]",
     )
+
+
+def parse_workers(value: int | str) -> int | str:
+    """A value of ``--workers``: auto, or a number of processes."""
+    if value == AUTO:
+        return AUTO
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise click.BadParameter(f"{value!r} is not valid; expected auto, or a number from 1 to {MOST_WORKERS}")
+    return number
+
+
+workers_option = click.option(
+    "--workers",
+    type=parse_workers,
+    default=AUTO,
+    show_default=True,
+    metavar="[auto|NUMBER]",
+    help="Worker processes to compute in; auto for as many as there are cores, 1 for none. The results are the same.",
+)
 
 
 json_option = boolean_option("--json", "Print one JSON object and nothing else; progress goes to stderr.")

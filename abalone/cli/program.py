@@ -98,11 +98,11 @@ def _silence_mlflow() -> None:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, settings.UserError):
+        return str(error)
     sentence = fault(error)
     if sentence:
         return sentence
-    if isinstance(error, settings.UserError):
-        return str(error)
     if is_away(error):
         return explain(error)
     return f"{type(error).__name__}: {error} (--debug shows where)"

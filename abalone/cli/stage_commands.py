@@ -8,7 +8,7 @@ import click
 
 from abalone import api, settings
 from abalone.cli.group import command
-from abalone.cli.options import SHARED_BY_MAIN, keys_of, parse_settings, run_options, settings_options
+from abalone.cli.options import SHARED_BY_MAIN, keys_of, parse_settings, run_options, settings_options, workers_option
 from abalone.cli.output import say, show
 from abalone.settings import STAGES
 
@@ -66,10 +66,19 @@ def rings(experiment_name: str | None, run_name: str | None, debug: bool, **give
     show_default=True,
     help="Seeds of the report; 0 for no report, otherwise at least 3.",
 )
+@workers_option
 @settings_options(SHARED_BY_MAIN)
 @run_options
-def main(trials: int, seeds: int, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any) -> None:
-    """Run the whole guide in one process: stages, tuning, promotion, the guide's claims and a closing table."""
+def main(
+    trials: int,
+    seeds: int,
+    workers: int | str,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+    **given: Any,
+) -> None:
+    """Run the whole guide with one command: stages, tuning, promotion, the guide's claims and a closing table."""
     if 0 < seeds < 3:
         raise click.BadParameter(
             f"{seeds} is too few to judge a claim; expected 0 for no report, or at least 3", param_hint="'--seeds'"
@@ -83,6 +92,7 @@ def main(trials: int, seeds: int, experiment_name: str | None, run_name: str | N
         rings_settings,
         trials=trials,
         seeds=seeds,
+        workers=workers,
         say=say,
         experiment_name=experiment_name,
         run_name=run_name,

@@ -8,7 +8,15 @@ import click
 
 from abalone import api, settings
 from abalone.cli.group import command
-from abalone.cli.options import SHARED_BY_MAIN, debug_option, json_option, parse_settings, run_options, settings_options
+from abalone.cli.options import (
+    SHARED_BY_MAIN,
+    debug_option,
+    json_option,
+    parse_settings,
+    run_options,
+    settings_options,
+    workers_option,
+)
 from abalone.cli.output import findings_object, print_object, reporting, say, show, tuning_object
 from abalone.settings import STAGES, TASKS
 
@@ -136,15 +144,22 @@ def release(study: str, host: str, storage: str, debug: bool) -> None:
     show_default=True,
     help="Seeds per stage, counted from 0; each has its own split.",
 )
+@workers_option
 @settings_options(("device", "data", "units", "target", "epochs"))
 @json_option
 @run_options
 def report(
-    seeds: int, json: bool, experiment_name: str | None, run_name: str | None, debug: bool, **given: Any
+    seeds: int,
+    workers: int | str,
+    json: bool,
+    experiment_name: str | None,
+    run_name: str | None,
+    debug: bool,
+    **given: Any,
 ) -> None:
     """Judge the guide's claims over many seeds, each with its own split."""
     stages = {stage: parse_settings(stage, given) for stage in STAGES}
     with reporting(json):
-        found = api.report(seeds, stages, say=say, experiment_name=experiment_name, run_name=run_name)
+        found = api.report(seeds, stages, workers=workers, say=say, experiment_name=experiment_name, run_name=run_name)
     if json:
         print_object(findings_object(found, seeds))

@@ -10,10 +10,10 @@ from abalone.metrics import METRICS
 from abalone.model.columns import MEDIAN_OUTPUT
 from abalone.registry.answer_scores import FEWEST_ROWS
 from abalone.registry.champion_evaluation import HOLDS, TOO_FEW, Evaluation
-from abalone.registry.loading import unchecked_text
 from abalone.registry.promoted_run import age_table
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
 from abalone.tracking.addresses import Naming, link, text_only, version_path
+from abalone.tracking.file_sums import unchecked_text
 from abalone.tracking.markdown import data_part, escape, format_score, markdown_table
 
 LABELS = {

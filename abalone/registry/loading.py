@@ -234,14 +234,6 @@ def check_files(uri: str, recorded: str) -> None:
             pass
 
 
-def unchecked_text(uri: str) -> str:
-    """Say that the files of a version could not be checked."""
-    return (
-        f"{uri} was registered by hand, or by a version of the project that did not record the sums of its files, so "
-        "they were not checked."
-    )
-
-
 @contextmanager
 def _checked_copy(uri: str, wanted: str, recorded: str, address: str = "") -> Iterator[Path]:
     """Copy files of a model into a temporary folder, and compare them with the sums that were recorded, if any.

@@ -8,7 +8,6 @@ from abalone.evaluation.calibration import reliability_text
 from abalone.metrics import METRICS
 from abalone.registry.candidates import MARGIN, Candidate
 from abalone.registry.decision import Decision
-from abalone.registry.loading import unchecked_text
 from abalone.registry.promoted_run import PromotedRun, age_table, limits_text
 from abalone.registry.splits import left_out_text
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION
@@ -21,6 +20,7 @@ from abalone.tracking.addresses import (
     text_only,
     version_path,
 )
+from abalone.tracking.file_sums import unchecked_text
 from abalone.tracking.markdown import as_code, escape, format_score, markdown_table
 
 DECISION_HEADER = ("run", "run id", "validation", "baseline", "test (not used)", "split", "outcome")

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from abalone.registry.answers import SAMPLED_ROWS
-from abalone.registry.loading import unchecked_text
 from abalone.registry.scoring import Request, Scored, score_table
 from abalone.registry.table_files import LARGEST_COPY, STDIN, STDOUT, shown_target, skipped_file
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, as_text
 from abalone.tracking.addresses import Naming, link, run_path, text_only, version_path
+from abalone.tracking.file_sums import unchecked_text
 from abalone.tracking.markdown import data_part, escape, markdown_table
 from abalone.tracking.run_logging import DESCRIPTION_TAG, Scores, log_batch, log_files, log_input, log_params
 from abalone.tracking.runs import RunOptions, experiment_id_of, tracked_run

@@ -14,12 +14,12 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from abalone.registry.loading import check_files, unchecked_text
+from abalone.registry.loading import check_files
 from abalone.registry.model_page import describe_model
 from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLING_BACK, holder, set_alias
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.addresses import Naming, link, registered_model_path, text_only, version_path
-from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.file_sums import FILES_TAG, unchecked_text
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.runs import RunOptions, tracked_run
 

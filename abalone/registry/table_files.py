@@ -13,6 +13,7 @@ from typing import IO, BinaryIO, TextIO
 
 from abalone.settings import UserError
 from abalone.tracking.drafts import draft_of, remove_dead_drafts
+from abalone.tracking.plain_errors import fault
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STDIN = ("-", "/dev/stdin")
@@ -142,7 +143,7 @@ def _replacement_of(path: Path) -> Iterator[TextIO]:
         part.replace(path)
     except OSError as error:
         error.filename = str(path)  # it names the part, which tells the user nothing
-        raise UserError(f"{path}: {error.strerror}") from error
+        raise UserError(fault(error) or f"{path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
 

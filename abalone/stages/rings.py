@@ -50,6 +50,8 @@ from abalone.stages.recorder import (
 )
 from abalone.stages.rings_page import RingsFacts, few_rows_text, rings_page
 from abalone.tracking.runs import RunOptions, experiment_id_of
+from abalone.training.ahead import Wait, begin_rings
+from abalone.training.history import Curves
 from abalone.training.progress import training_progress
 from abalone.training.ring_ensemble import answers, count_probabilities, fit_rings
 from abalone.training.ring_schedule import with_schedule
@@ -62,7 +64,10 @@ Answers = Mapping[str, np.ndarray]  # by column of the prediction tables
 
 
 def run_rings(
-    settings: RingsSettings, options: RunOptions = RunOptions(), say: Callable[[str], None] | None = None
+    settings: RingsSettings,
+    options: RunOptions = RunOptions(),
+    say: Callable[[str], None] | None = None,
+    begun: Mapping[str, Wait] | None = None,
 ) -> Result:
     """Train, evaluate and track the distribution of rings.
 
@@ -74,6 +79,8 @@ def run_rings(
         Where the run is filed.
     say : callable, optional
         Takes a line before each training, where there is no terminal for a bar.
+    begun : mapping, optional
+        The fits that workers have begun already; see ``begin_rings``.
     """
     began = time.perf_counter()
     both_tasks = ", ".join(TASKS)
@@ -85,16 +92,14 @@ def run_rings(
         # Read before the training, while the tracking server answers.
         experiment_id = experiment_id_of(run_id)
         compared = _find_guide_runs(run_id, settings, split.fingerprint)
-        epochs = int(with_schedule(settings, len(split.train)).epochs)
-        with training_progress(STAGE, epochs, len(split.train), say) as after_epoch:
-            validated, curves = fit_rings(settings, data.x, data.rings, split.train, split.val, after_epoch)
+        begun = begun or begin_rings(settings)
+        validated, curves = _fit(STAGE, settings, data, split.train, split.val, say, begun.get("validation"))
         fitted = split.train
         logged = validated
         if settings.refit:
             fitted = np.concatenate([split.train, split.val])
-            refit_epochs = int(with_schedule(settings, len(fitted)).epochs)
-            with training_progress(f"{STAGE}, refit", refit_epochs, len(fitted), say) as after_epoch:
-                logged, _ = fit_rings(settings, data.x, data.rings, fitted, after_epoch=after_epoch)
+            logged, _ = _fit(f"{STAGE}, refit", settings, data, fitted, None, say, begun.get("refit"))
+        epochs = int(with_schedule(settings, len(split.train)).epochs)
         predicted = {"val": answers(validated, data.x[split.val]), "test": answers(logged, data.x[split.test])}
 
         shares = {
@@ -153,6 +158,23 @@ def run_rings(
         run_id=run_id,
         test_rows=len(split.test),
     )
+
+
+def _fit(
+    name: str,
+    settings: RingsSettings,
+    data: LoadedData,
+    rows: np.ndarray,
+    watched: np.ndarray | None,
+    say: Callable[[str], None] | None,
+    begun: Wait | None,
+) -> tuple[RingDistribution, Curves]:
+    """Wait for a fit that a worker has begun, or do it here."""
+    epochs = int(with_schedule(settings, len(rows)).epochs)
+    with training_progress(name, epochs, len(rows), say) as after_epoch:
+        if begun:
+            return begun()
+        return fit_rings(settings, data.x, data.rings, rows, watched, after_epoch)
 
 
 def _find_guide_runs(run_id: str, settings: RingsSettings, fingerprint: str) -> list[EarlierRun]:

@@ -26,6 +26,7 @@ from abalone.stages.stage_page import StageFacts, stage_page
 from abalone.tracking.markdown import markdown_table
 from abalone.tracking.runs import RunOptions, experiment_id_of, how_to_browse
 from abalone.tracking.seed_findings import find_seed_findings
+from abalone.training.ahead import Wait
 from abalone.training.fit import fit
 from abalone.training.progress import training_progress
 
@@ -36,6 +37,7 @@ def run_stage(
     base: str | None = None,
     options: RunOptions = RunOptions(),
     say: Callable[[str], None] | None = None,
+    begun: Wait | None = None,
     remark: Callable[[Training], tuple[str, Mapping[str, str]]] | None = None,
 ) -> Result:
     """Train, evaluate and track one stage.
@@ -52,6 +54,8 @@ def run_stage(
         Where the run is filed.
     say : callable, optional
         Takes a line before the training, where there is no terminal for a bar.
+    begun : callable, optional
+        Waits for the training, if a worker has begun it; see ``begin_stage``.
     remark : callable, optional
         Takes the finished training; returns a paragraph that the page ends with, and more tags.
     """
@@ -64,7 +68,10 @@ def run_stage(
             say(data.dataset.understood)
         facts = _facts_before(run_id, stage, base, settings, data)
         with training_progress(name, settings.epochs, len(data.split.train), say) as after_epoch:
-            model, history = fit(settings, data.x, data.rings, data.split, after_epoch)
+            if begun:
+                model, history = begun()
+            else:
+                model, history = fit(settings, data.x, data.rings, data.split, after_epoch)
 
         column = PREDICTION_COLUMNS[task]
         predicted = {}

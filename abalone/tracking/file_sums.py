@@ -75,3 +75,11 @@ def remove_caches(folder: Path) -> None:
     """
     for cache in list(folder.rglob("__pycache__")):
         shutil.rmtree(cache)
+
+
+def unchecked_text(uri: str) -> str:
+    """Say that the files of a version could not be checked."""
+    return (
+        f"{uri} was registered by hand, or by a version of the project that did not record the sums of its files, so "
+        "they were not checked."
+    )

@@ -21,6 +21,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from abalone.model.columns import RAW_COLUMNS
+from abalone.tracking.drawing import draw
 from abalone.tracking.known_runs import experiment_id_of, known_run, logged_params, remember_params
 from abalone.tracking.logged_tables import write_table
 from abalone.tracking.plain_errors import named
@@ -180,6 +181,7 @@ def log_files(
     texts: Mapping[str, str],
     figures: Mapping[str, Any],
     tables: Mapping[str, Any],
+    images: Mapping[str, bytes] = MappingProxyType({}),
     files: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Store texts, figures, tables and copies of files as artifacts of a run in one upload.
@@ -192,6 +194,8 @@ def log_files(
     figures : mapping of path (``.png``) to Figure
     tables : mapping of path (``.json``) to DataFrame
         Written as ``logged_tables`` says.
+    images : mapping of path (``.png``) to bytes
+        As ``draw`` returns them.
     files : mapping of path to Path
         Files to copy.
 
@@ -201,12 +205,12 @@ def log_files(
         A tag for the run, with which the UI shows the tables as tables.
     """
     with TemporaryDirectory() as folder, named(folder):
-        for name in (*texts, *figures, *tables):
+        for name in (*texts, *figures, *images, *tables):
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             Path(folder, name).write_text(text, encoding="utf-8")
-        for name, figure in figures.items():
-            figure.savefig(Path(folder, name))
+        for name, image in {**draw(figures), **images}.items():
+            Path(folder, name).write_bytes(image)
         for name, frame in tables.items():
             write_table(frame, Path(folder, name))
         for name, file in files.items():

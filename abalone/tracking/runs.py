@@ -20,15 +20,18 @@ from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import create_experiment, prepare_database, settle_store
 from abalone.tracking.experiments import refuse_deleted
 from abalone.tracking.known_runs import experiment_id_of, known_run, remember
+from abalone.tracking.markdown import escape
 from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import close_orphans, process_tags
 from abalone.tracking.reachable import no_http_retries
 from abalone.tracking.relocation import check_artifacts
+from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.signals import defer_signals
 from abalone.tracking.views import LEADERBOARDS, STAGES_VIEW, offer_views
 
 EXPERIMENT_NAME = "abalone"
 MAX_ERROR_LENGTH = 5000  # characters; MLflow's limit for a tag is 8000
+MAX_ERROR_SHOWN = 1500  # on the page, where an escaped character takes up to five
 # The UI folds children under their parent, except for a parent of a run of this type. Without it, the
 # plain table of runs would show a newcomer the single line "main".
 UNFOLDING_TAG = {"mlflow.runType": "evaluation"}
@@ -105,7 +108,7 @@ def end_active_run(run_id: str, status: str, error: str = "") -> None:
         The run; it is left alone if it is not the active one any more.
     status : str
     error : str, default ""
-        Tag ``error``.
+        Tag ``error``, which the page of the run also says.
     """
     active = mlflow.active_run()
     if active is None or active.info.run_id != run_id:
@@ -113,7 +116,7 @@ def end_active_run(run_id: str, status: str, error: str = "") -> None:
     with defer_signals(), no_http_retries(), suppress(MlflowException):
         try:
             if error:
-                MlflowClient().set_tag(run_id, "error", error)
+                log_tags(run_id, {"error": error, DESCRIPTION_TAG: f"**Failed:** {escape(error[:MAX_ERROR_SHOWN])}"})
         finally:
             mlflow.end_run(status)
 

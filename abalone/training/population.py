@@ -45,6 +45,7 @@ from torch import Tensor
 from abalone.data.splitting import Split
 from abalone.model.networks import Classifier, Regressor, build
 from abalone.settings import StageSettings
+from abalone.side_by_side import run_all
 from abalone.training.group import Group
 from abalone.training.history import History, TrainingDiverged
 from abalone.training.implemented import NotImplementedByEngine
@@ -52,6 +53,7 @@ from abalone.training.population_members import Member, group_by_shape, require_
 from abalone.training.torch_setup import cpu_settings, find_device
 
 Stop = Callable[[int, np.ndarray], Iterable[int]]
+Trained = tuple[Classifier | Regressor, History] | TrainingDiverged
 
 
 def fit_many(
@@ -62,7 +64,7 @@ def fit_many(
     *,
     stop: Stop | None = None,
     train_curves: bool = True,
-) -> list[tuple[Classifier | Regressor, History] | TrainingDiverged]:
+) -> list[Trained]:
     """Train the models that ``settings`` describe, as ``fit`` would one by one.
 
     Parameters
@@ -104,21 +106,50 @@ def fit_many(
         splits = [splits] * len(settings)
     with cpu_settings():
         members = untrained_members(settings, x, rings, splits)
-        groups = []
-        for alike in group_by_shape(members):
-            device = find_device(alike[0].settings.device)
-            groups.append(Group(alike, device, train_curves))
+        groups = group_by_shape(members)
+        on_cpu = all(find_device(own.device).type == "cpu" for own in settings)
+        if stop is not None or not on_cpu:  # a GPU computes one group after the other anyway
+            return train_groups(groups, members, train_curves, stop)
+    trained = run_all(train_groups, [([group], group, train_curves) for group in groups])
+    results: dict[Member, Trained] = {}
+    for group, of_group in zip(groups, trained):
+        results.update(zip(group, of_group))
+    return [results[member] for member in members]
+
+
+def train_groups(
+    groups: Sequence[Sequence[Member]], members: Sequence[Member], train_curves: bool, stop: Stop | None = None
+) -> list[Trained]:
+    """Train groups epoch by epoch, in step with each other.
+
+    Parameters
+    ----------
+    groups : sequence of sequence of Member
+        As ``group_by_shape`` returns them.
+    members : sequence of Member, K
+        All members of the groups, in the order of the results.
+    train_curves, stop
+        As for ``fit_many``.
+
+    Returns
+    -------
+    list, K
+    """
+    with cpu_settings():
+        running = []
+        for alike in groups:
+            running.append(Group(alike, find_device(alike[0].settings.device), train_curves))
         epoch = 0
-        while groups:
+        while running:
             epoch += 1
-            for group in groups:
+            for group in running:
                 group.train_epoch()
                 group.record(epoch)
             stopped = _stopped_members(members, epoch, stop)
-            for group in groups:
+            for group in running:
                 group.finish(epoch, stopped)
-            remaining = [group.remaining() for group in groups]
-            groups = [group for group in remaining if group is not None]
+            remaining = [group.remaining() for group in running]
+            running = [group for group in remaining if group is not None]
     return [member.result for member in members if member.result is not None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import bench_population, bench_training, bench_tuning
+from benchmarks import bench_main, bench_population, bench_training, bench_tuning
 
 
 @pytest.mark.slow
@@ -26,3 +26,13 @@ def test_a_study_is_measured(monkeypatch, store):
     monkeypatch.setattr(bench_tuning, "TUTORIAL_TRIALS", 1)
     result = bench_tuning.measure()
     assert result["tracking_ms"] > 0 and result["ratio"] > 1
+
+
+@pytest.mark.slow
+def test_the_whole_job_is_measured_with_its_workers(monkeypatch, store):
+    monkeypatch.setattr(bench_main, "STAGES", ("encode",))
+    monkeypatch.setattr(bench_main, "count_workers", lambda workers: 2)
+    monkeypatch.setattr(bench_main, "tutorial_training", lambda settings, logs_model=False: sum(range(10**6)))
+    result = bench_main.measure(("--epochs", "1", "--trials", "0", "--seeds", "0"))
+    assert result["workers"] == 2 and result["cpu_s"] > 1 and result["tutorial_cpu_s"] > 0
+    assert result["cpu_s"] > result["one_cpu_s"], "the imports of the fork server are counted"

@@ -25,11 +25,11 @@ def sent(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 MOST = {
-    "stage": (12, 17),
-    "rings": (15, 32),
-    "first promotion": (18, 7),
-    "promotion that changes nothing": (11, 6),
-    "promotion of a better model": (19, 11),
+    "stage": (15, 17),
+    "rings": (20, 32),
+    "first promotion": (19, 7),
+    "promotion that changes nothing": (12, 6),
+    "promotion of a better model": (20, 11),
 }
 
 

@@ -12,6 +12,7 @@ from helpers import ROOT
 
 from benchmarks import (
     bench_all,
+    bench_main,
     bench_population,
     bench_requests,
     bench_run,
@@ -98,6 +99,8 @@ def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch, own
     costs = dict.fromkeys(("statements", "up", "down"), 1500)
     sent = {f"{name}_{key}": value for name in ("optuna", "mlflow") for key, value in costs.items()}
     monkeypatch.setattr(bench_storage, "measure", lambda: sent | dict.fromkeys(CPU_TIMES, 0.05))
+    whole = ("cpu_s", "wall_s", "one_wall_s", "wall_share", "tutorial_cpu_s", "tutorial_wall_s", "ratio", "wall_ratio")
+    monkeypatch.setattr(bench_main, "measure", lambda: {"workers": 2, **dict.fromkeys(whole, 15.0)})
     results = {}
     for module in map(importlib.import_module, (f"benchmarks.{name}" for name in bench_all.MODULES)):
         for figure in module.figures():
@@ -107,6 +110,7 @@ def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch, own
     of_population = results["`fit_many`, 16 members of three layers of width 32, 1,670 rows"]
     assert of_population == ("1.27 ms (31% of peak)", "42 times faster")
     assert results["a study of 48 trials of 50 epochs, tracked"] == ("5.2 s", "33 times less CPU")
+    assert results["`main` with 2 workers, CPU"] == ("15 s", "15 times less CPU")
     assert results["rows scored: in a batch, CPU"] == ("2,000,000 a second", "2.5 times the rows")
     assert results["rows scored: a CSV file"] == ("90,000 a second", "–")
     assert results["requests to a tracking server: stage"] == ("2, 1 of them for files", "–")

@@ -9,6 +9,7 @@ import pytest
 from figure_parts import lines_by_label
 
 from abalone.claims.figures import as_address, curve_bands, seed_values
+from abalone.tracking.drawing import draw
 
 LONG_VERDICT = "The rise begins after about five epochs: not supported on these rows; undecided for another sample"
 
@@ -60,6 +61,7 @@ def test_curve_bands_name_their_bands_and_mark_the_epoch():
 
 def test_an_address_contains_the_whole_figure():
     figure = curve_bands({"encode": np.ones((3, 9))}, "loss", "verdict", 5)
-    kind, _, content = as_address(figure).partition(",")
+    [image] = draw({"bands.png": figure}).values()
+    kind, _, content = as_address(image).partition(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(content, validate=True).startswith(b"\x89PNG")

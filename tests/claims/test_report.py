@@ -20,6 +20,7 @@ from abalone.claims.report import run_report
 from abalone.claims.verdicts import findings, judge, leave_unjudged
 from abalone.data.reading import read
 from abalone.settings import STAGES, load_settings
+from abalone.tracking.drawing import draw
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def figures(found, measured):
 
 @pytest.fixture(scope="module")
 def text(stages, found, measured, figures) -> str:
-    return report_markdown(read(), stages["classify"], found, measured, figures)
+    return report_markdown(read(), stages["classify"], found, measured, draw(figures))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def after_three_epochs(measured):
 def test_a_short_report_says_what_it_cannot_judge_and_shows_no_number_or_figure_of_it(stages, after_three_epochs):
     found = findings(after_three_epochs, TEST_TO_TRAIN)
     figures = claim_figures(found, after_three_epochs)
-    text = report_markdown(read(), stages["classify"], found, after_three_epochs, figures)
+    text = report_markdown(read(), stages["classify"], found, after_three_epochs, draw(figures))
     judged = [number for number, finding in enumerate(found, 1) if finding.is_judged]
     assert list(figures) == [f"claim_{number}.png" for number in judged]
     assert text.count("data:image/png;base64,") == len(judged) == len(CLAIMS) - 3

@@ -50,6 +50,9 @@ def test_a_run_that_is_broken_off_ends_with_its_real_status(store, error, status
     run = kept(run_id)
     assert run.info.status == status
     assert run.data.tags.get("error") == ("ValueError: planted" if status == "FAILED" else None)
+    assert run.data.tags.get("mlflow.note.content") == (
+        "**Failed:** ValueError: planted" if status == "FAILED" else None
+    )
 
 
 def test_a_nested_run_is_filed_with_its_parent_whatever_the_environment_names(store, monkeypatch):
