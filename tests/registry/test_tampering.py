@@ -94,9 +94,9 @@ def test_nothing_of_a_changed_champion_is_executed_and_the_file_is_named(
     champions, damage: Damage, has_model_sums: bool
 ):
     folder = champions["classification"]
+    damage(folder)
     if not has_model_sums:
         MlflowClient().delete_logged_model_tag(folder.parent.name, FILES_TAG)
-    damage(folder)
     problem = r"has other files than were recorded \((changed|added) .*(scorer|torch|loader)\.py.*so it was not loaded"
     for use in (predict_rows, evaluate_rows):
         with pytest.raises(UnusableModel, match=f"^models:/{CLASSIFIER}/1 {problem}; train and promote again$"):
