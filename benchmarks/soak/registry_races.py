@@ -18,7 +18,11 @@ from typing import Any
 from benchmarks.soak.commands import Command, call, run, start, table, use
 
 MODEL = "abalone-classifier"
-EPOCHS = {"weak": 1, "middle": 3, "good": 8}  # by the name of the experiment
+RUNS = {  # by the name of the experiment, each better than the one before
+    "weak": ("classify", "--epochs", "1"),
+    "middle": ("classify", "--epochs", "3"),
+    "good": ("encode", "--epochs", "8"),
+}
 RACES = ("two promotions", "promotion and rollback", "promotion and deleted champion", "promotion and deleted run")
 SIX = "six promotions of one run"
 LATEST = 3.0  # seconds after which the second process of a race begins
@@ -31,8 +35,8 @@ def promote(experiment: str) -> tuple[str, ...]:
 
 def prepare(folder: Path) -> None:
     """Train one run in each experiment."""
-    for name, epochs in EPOCHS.items():
-        run(folder, "classify", "--epochs", str(epochs), "--experiment-name", name)
+    for name, words in RUNS.items():
+        run(folder, *words, "--experiment-name", name)
 
 
 def reset(folder: Path, champions: tuple[str, ...]) -> None:
@@ -44,7 +48,7 @@ def reset(folder: Path, champions: tuple[str, ...]) -> None:
     client = MlflowClient(use(folder))
     if client.search_registered_models(f"name = '{MODEL}'"):
         client.delete_registered_model(MODEL)
-    for name in EPOCHS:
+    for name in RUNS:
         experiment = client.get_experiment_by_name(name).experiment_id
         for deleted in client.search_runs([experiment], run_view_type=2):
             client.restore_run(deleted.info.run_id)
@@ -64,7 +68,7 @@ def delete_run() -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    [found] = client.search_runs([client.get_experiment_by_name("good").experiment_id], "tags.stage = 'classify'")
+    [found] = client.search_runs([client.get_experiment_by_name("good").experiment_id], "tags.task = 'classification'")
     client.delete_run(found.info.run_id)
 
 
