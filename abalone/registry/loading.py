@@ -217,7 +217,7 @@ def load_model(uri: str, recorded: str = "", address: str = "") -> LoadedModel:
 
 
 def check_files(uri: str, recorded: str) -> None:
-    """Check the files of a model without loading it.
+    """Check all files of a model, also those that nobody has recorded, without loading it.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def check_files(uri: str, recorded: str) -> None:
         As for ``load_model``.
     """
     if recorded:
-        with _checked_copy(uri, recorded if part_of_pyfunc(recorded) else "", recorded):
+        with _checked_copy(uri, "", recorded):
             pass
 
 

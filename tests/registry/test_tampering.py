@@ -150,6 +150,14 @@ def test_a_rollback_to_a_changed_or_unreachable_version_changes_nothing(champion
     assert "rolled_back" not in version_with("champion").tags and not is_executed()
 
 
+def test_a_rollback_to_a_version_with_a_file_more_names_it(champions):
+    candidate("second", 0.8)
+    promote_one()
+    Path(champions["classification"], "data", "more.bin").write_bytes(b"1")
+    with pytest.raises(UnusableModel, match=r"added data/more\.bin"):
+        rollback(("classification",), say_nothing)
+
+
 def test_a_rollback_away_from_a_changed_champion_is_possible(champions):
     run_id = candidate("second", 0.8)
     promote_one()
