@@ -26,7 +26,7 @@ from abalone.registry.candidates import (
 from abalone.registry.champion import Champion, Incomparable, champion_predictions, describe_champion
 from abalone.registry.loading import UnusableModel
 from abalone.registry.splits import SplitChoice, choose_split
-from abalone.registry.versions import CHAMPION, Registered, read_registered
+from abalone.registry.versions import CHAMPION, Registered, read_aliases, read_registered
 from abalone.settings import PREDICTION_COLUMNS, SELECTION
 
 
@@ -110,6 +110,9 @@ def decide(
     choice, candidates = choose_split(found, champion.split if champion else "", split)
     challenger = next((candidate for candidate in candidates if not candidate.refusal), None)
     promotes, reason = _judge(task, challenger, champion, min_improvement, force)
+    if champion and not promotes and read_aliases(task).get(CHAMPION) != champion.version:
+        # Somebody has deleted or replaced the champion meanwhile. (What promotes looks at the registry again later.)
+        return decide(task, experiment_id, min_improvement, force, split, experiment)
     version = champion.version if champion else None
     return Decision(
         task=task,

@@ -65,10 +65,20 @@ def read_registered(task: str) -> Registered:
         return Registered()
     return Registered(
         description=model.description or "",
-        aliases={alias: int(version) for alias, version in model.aliases.items()},
+        aliases=_numbers(model.aliases),
         versions=versions(task),  # after the aliases, so that their versions are among them
         exists=True,
     )
+
+
+def read_aliases(task: str) -> dict[str, int]:
+    """Read the version of each alias of a task's registered model, in one request."""
+    model = _find_model(task)
+    return _numbers(model.aliases) if model else {}
+
+
+def _numbers(aliases: Mapping[str, Any]) -> dict[str, int]:
+    return {alias: int(version) for alias, version in aliases.items()}
 
 
 def _find_model(task: str) -> Any:

@@ -28,7 +28,7 @@ MOST = {
     "stage": (15, 17),
     "rings": (20, 32),
     "first promotion": (19, 7),
-    "promotion that changes nothing": (12, 6),
+    "promotion that changes nothing": (13, 6),
     "promotion of a better model": (20, 11),
 }
 

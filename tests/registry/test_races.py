@@ -6,7 +6,8 @@ import pytest
 from mlflow import MlflowClient
 from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id, promote_one, version_with
 
-from abalone.registry import promotion
+from abalone.registry import decision, promotion
+from abalone.registry.champion import Incomparable
 from abalone.registry.decision import decide
 from abalone.registry.promotion import register_champion
 
@@ -21,10 +22,24 @@ def client(store) -> MlflowClient:
 
 
 def test_a_champion_that_is_deleted_before_it_is_replaced_does_not_keep_its_successor_from_the_alias(client):
-    decision = decide("classification", experiment_id())
+    decided = decide("classification", experiment_id())
     client.delete_model_version(CLASSIFIER, "2")
-    assert register_champion(decision, "run", PROMOTION_PAGE).promotes
+    assert register_champion(decided, "run", PROMOTION_PAGE).promotes
     assert client.get_registered_model(CLASSIFIER).aliases == {"champion": 3, "previous": 1}
+
+
+def test_a_champion_that_is_deleted_while_it_is_compared_is_replaced(client, monkeypatch):
+    compare = decision._compare
+
+    def delete_and_compare(task, challenger, champion):
+        if champion.version == 2:
+            client.delete_model_version(CLASSIFIER, "2")
+            raise Incomparable("its files are gone")
+        return compare(task, challenger, champion)
+
+    monkeypatch.setattr(decision, "_compare", delete_and_compare)
+    assert promote_one().reason.startswith("the first champion")
+    assert version_with("champion").version == 3
 
 
 def test_a_champion_that_is_deleted_between_two_writes_does_not_either(client, monkeypatch):
