@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from warm_processes import PROGRAMS, warm_environment
 
 INSTALLED = ("pyproject.toml", "requirements.lock")  # what the environment is made from
-COPIED = ("abalone", "benchmarks", "experiments", "tests", "MLproject", "Makefile", "conda.yaml", *INSTALLED)
+COPIED = ("abalone", "benchmarks", "deploy", "experiments", "tests", "MLproject", "Makefile", "conda.yaml", *INSTALLED)
 DOCUMENT = (ROOT / "docs" / "extend.md").read_text()
 RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S))
 
