@@ -20,6 +20,7 @@ from mlflow.entities import LoggedModelStatus
 
 UNKNOWN = "unknown"
 PROCESS_TAG = "process"
+NEWEST_MODELS = 20  # of an experiment, among which are those that the last command was logging
 
 
 def process_tags() -> dict[str, str]:
@@ -57,9 +58,9 @@ def close_orphans(experiment_id: str, own_run_id: str) -> None:
 
 def _fail_pending_models(client: MlflowClient, experiment_id: str) -> None:
     """Mark as FAILED the models that nobody logs any more, because the run that began them has ended."""
-    # MLflow's search compares the status as its database stores it.
-    for model in client.search_logged_models([experiment_id], f"status = {LoggedModelStatus.PENDING.to_int()}"):
-        if not model.source_run_id:
+    # Not by a filter: that on the status fails on PostgreSQL, where MLflow compares its number with a text.
+    for model in client.search_logged_models([experiment_id], max_results=NEWEST_MODELS):
+        if model.status != LoggedModelStatus.PENDING or not model.source_run_id:
             continue
         run = client.get_run(model.source_run_id)
         if run.info.status != "RUNNING" and on_this_machine(run.data.tags):
