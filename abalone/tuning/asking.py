@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from abalone.tracking.processes import process_tags
@@ -34,8 +35,11 @@ def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], size: int) -
     """
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     taken = min(size, len(waiting))
+    # If another process takes what waits first, a trial is drawn here: by another sampler, since that of the study has
+    # seen the copy and takes no second study.
+    waited_for = optuna.Study(study.study_name, study._storage, sampler=TPESampler(constant_liar=True))
     for _ in range(taken):
-        trial = study.ask(dict(space))
+        trial = waited_for.ask(dict(space))
         trial.set_user_attr("process", process_tags())
         yield trial
     if taken == size:

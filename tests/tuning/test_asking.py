@@ -44,14 +44,28 @@ def test_a_batch_has_the_settings_that_its_trials_would_have_one_at_a_time(store
     assert together == one_at_a_time and len({str(found) for found in together}) == 36
 
 
-def test_a_batch_takes_the_trials_that_wait_first_and_names_this_process(store):
-    study = open_study(PLAN, "s", "studies.journal")  # the base stage waits
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("storage", ["studies.journal", "sqlite:///studies.db"])  # the first study is 0, or 1
+def test_a_batch_takes_the_trials_that_wait_first_and_names_this_process(store, storage):
+    study = open_study(PLAN, "s", storage)  # the base stage waits
     trials = list(ask(study, PLAN.distributions(), 3))
     assert [trial.number for trial in trials] == [0, 1, 2] and trials[0].params == PLAN.start()
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         assert trial.user_attrs["process"] == process_tags() and trial.params.keys() == PLAN.space.keys()
     study.enqueue_trial(PLAN.start())
     assert next(ask(study, PLAN.distributions(), 1)).params == PLAN.start()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_that_another_process_takes_first_is_drawn_instead(store, monkeypatch):
+    study = open_study(PLAN, "s", "sqlite:///studies.db")
+    [first, second] = ask(study, PLAN.distributions(), 2)
+    study.enqueue_trial(PLAN.start())
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    taken = study.ask(PLAN.distributions())
+    monkeypatch.setattr(study, "get_trials", lambda **options: waiting)
+    [drawn] = ask(study, PLAN.distributions(), 1)
+    assert drawn.number == taken.number + 1 and drawn.params not in (first.params, second.params, taken.params)
 
 
 def statements_per_trial(plan: Plan, study: optuna.Study, run_id: str) -> float:
