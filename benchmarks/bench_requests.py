@@ -8,6 +8,7 @@ many requests for one epoch as for fifty.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from abalone.tracking.team_server import start, stop
 from abalone.tuning.batches import BATCH
 from benchmarks.speed import Figure, show
 
+MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 FILE = "file"  # a request that uploads or downloads a file
 STUDY = ["tune", "--epochs", "1", "--search", "learning_rate", "--storage", "s.journal"]
 COMMANDS = {
@@ -93,7 +95,8 @@ def counted() -> Iterator[list[str]]:
 
     def counting(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         path = str(request.path_url).partition("?")[0].partition("/api/2.0/")[2]
-        sent.append(FILE if path.startswith("mlflow-artifacts/") else path.removeprefix("mlflow/"))
+        about = MODEL_ID.sub("ID", path.removeprefix("mlflow/"))
+        sent.append(FILE if path.startswith("mlflow-artifacts/") else about)
         return send(session, request, **options)
 
     with mock.patch.object(requests.Session, "send", counting):

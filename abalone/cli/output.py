@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import click
@@ -46,7 +46,8 @@ def print_object(value: Mapping[str, Any]) -> None:
 def _plain(value: Any) -> Any:
     """A value in the types of JSON, which has neither NaN nor infinity: both become null."""
     if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
+        # What is not shown has no form in JSON, such as a run or a table that was loaded.
+        value = {known.name: getattr(value, known.name) for known in fields(value) if known.repr}
     if hasattr(value, "tolist"):  # an array or a scalar of NumPy
         value = value.tolist()
     if isinstance(value, Mapping):

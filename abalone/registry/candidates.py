@@ -83,7 +83,7 @@ class Candidate:
     refusal: str = ""
     address: str = ""
     run: Run | None = field(default=None, repr=False)
-    signature: ModelSignature | None = None
+    signature: ModelSignature | None = field(default=None, repr=False)
     rows: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -148,7 +148,17 @@ def _ask_as_mlflow_does(uri: str, address: str) -> None:
 
 def is_away(error: BaseException) -> bool:
     """Whether an error means that the tracking server does not answer."""
-    return isinstance(error, ServerAway) or any(sign in str(error) for sign in SIGNS_OF_ABSENCE)
+    return isinstance(error, ServerAway) or bool(_sign_of_absence(error))
+
+
+def _sign_of_absence(error: BaseException | None) -> str:
+    """What MLflow's client said of the server, which may be the cause of what it said later; "" if it did not."""
+    while error is not None:
+        text = str(error)
+        if any(sign in text for sign in SIGNS_OF_ABSENCE):
+            return text
+        error = error.__cause__
+    return ""
 
 
 def explain(error: BaseException) -> str:
@@ -156,7 +166,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, ServerAway) or not is_away(error):
         return str(error)
     address = without_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    return f"the tracking server {address} does not answer any more ({_innermost(str(error))}); what was logged is kept"
+    reason = _innermost(_sign_of_absence(error))
+    return f"the tracking server {address} does not answer any more ({reason}); what was logged is kept"
 
 
 def _does_not_answer(address: str, reason: str) -> str:
