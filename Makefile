@@ -15,8 +15,9 @@ PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
 NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 # The page of the package itself has the API alone, so the packages below it are named.
 DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
-# Each file is one job, in the order of tests/conftest.py: the long ones first.
-PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Each file is one job, in the order of tests/conftest.py: the long ones first. These wait for other processes half of the
+# time, so four jobs keep two cores busy.
+PYTEST := python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
