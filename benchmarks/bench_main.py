@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import NamedTuple
@@ -96,10 +97,20 @@ def cpu_seconds() -> float:
 
 
 def run_main(folder: str, workers: int, arguments: tuple[str, ...]) -> None:
-    """Run the command and wait for its last process: the fork server ends a moment after the command."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that this process gets the CPU time of the fork server
+    """Run the command, and wait until its last process has ended."""
     track_in(folder, f"main-{workers}.db")
     command = [sys.executable, "-m", "abalone", "main", "--workers", str(workers), *arguments]
+    # In a process of its own, which has no other children to wait for.
+    runner = get_context("fork").Process(target=_run_to_the_last, args=(command, folder))
+    runner.start()
+    runner.join()
+    if runner.exitcode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {runner.exitcode}")
+
+
+def _run_to_the_last(command: list[str], folder: str) -> None:
+    """Run a command and wait for all that it has started: the fork server ends a moment after the command."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that this process gets the CPU time of the fork server
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
     subprocess.run(command, check=True, capture_output=True, env=environment, cwd=folder)
     try:

@@ -42,8 +42,8 @@ MARKS = {BETTER: "", NOISE: " ≈", WORSE: " †"}  # after a score
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # by model, then by metric, "cpu" or "seed": [S]
 Table = Mapping[str, Scores]  # by section
 INTRODUCTION = """Scores on the test half, mean ± sd over the splits of seeds 0 to {last}; a peer that takes many
-times the CPU time of `rings` has fewer *splits*, or none: one split of TabM takes more than 20 CPU minutes. Every model except the guide's stages gets the same features,
-derived from all ten columns. CatBoost, LightGBM, SVM, the linear models and NGBoost are tuned on the validation rows
+times the CPU time of `rings` has fewer *splits*, or none: one split of TabM takes more than 20 CPU minutes. Every
+model except the guide's stages gets the same features, derived from all ten columns. CatBoost, LightGBM, SVM, the linear models and NGBoost are tuned on the validation rows
 of every split (three to five settings; early stopping for boosting rounds) and refitted on training and validation
 rows. The *fixed* CatBoost has one setting, chosen on splits outside the table, and is the mean of eight fits. RealMLP
 and TabM have the settings of pytabkit (RealMLP classifies without label smoothing, which spoils probabilities); each is
