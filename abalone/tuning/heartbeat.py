@@ -14,6 +14,8 @@ from threading import Event, Thread
 import optuna
 from optuna.storages._heartbeat import BaseHeartbeat
 
+from abalone.tuning.retry import retry
+
 INTERVAL = 10  # seconds
 GRACE = 60  # seconds without a heartbeat after which a trial counts as lost; longer than a call is tried again
 
@@ -46,7 +48,7 @@ def record_heartbeat(study: optuna.Study, trial: optuna.Trial) -> None:
     """Record the first heartbeat of a trial, without which Optuna does not watch it."""
     storage = _keeper(study)
     if storage is not None:
-        storage.record_heartbeat(trial._trial_id)
+        retry(storage.record_heartbeat)(trial._trial_id)
 
 
 def has_heartbeats(study: optuna.Study) -> bool:

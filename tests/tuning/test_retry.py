@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+import optuna
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 from abalone.settings import UserError
 from abalone.tracking.locks import StoreFault
 from abalone.tuning import retry as module
+from abalone.tuning.heartbeat import record_heartbeat
 from abalone.tuning.retry import no_retries, retry
 from abalone.tuning.storage import open_storage
 
@@ -115,3 +117,11 @@ def test_a_storage_waits_for_its_database(own_folder, monkeypatch):
 
     monkeypatch.setattr(storage, "scoped_session", locked_once)
     assert storage.get_all_studies() == [] and len(calls) == 2
+
+
+def test_the_first_heartbeat_of_a_trial_waits_for_the_database_too(monkeypatch, tmp_path):
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/optuna.db"))
+    failing = Failing(database_error(ConnectionError("Connection refused")))
+    monkeypatch.setattr(study._storage._backend, "record_heartbeat", lambda trial_id: failing())
+    record_heartbeat(study, study.ask())
+    assert failing.calls == 4
