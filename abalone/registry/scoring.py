@@ -7,10 +7,11 @@ champions then get the checked rows, and the answers come from their own code al
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO
@@ -144,7 +145,7 @@ def _score(
 ) -> Scored:
     """Write a header and the scored rows, and the list of those that were skipped."""
     summary = Summary()
-    with open_table(rows) as (layout, lines):
+    with open_table(rows) as (layout, lines), _quick_collections():
         names = _output_names(layout, answer_names(models))
         checked_batches = _checked_batches(layout, lines, request, size)
         if request.skip_bad:
@@ -167,6 +168,19 @@ def _score(
     unchecked = [model.uri for model in models.values() if not model.is_checked]
     understood = f"{summary.rows} rows; {layout.understood()}"
     return Scored(summary, understood, uris, unchecked, skipped)
+
+
+@contextmanager
+def _quick_collections() -> Iterator[None]:
+    """Let Python's collector look at what is made within the block only.
+
+    It would wait until a quarter of all that the libraries have made is garbage: many batches.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _checked_batches(
