@@ -137,11 +137,13 @@ def tutorial_cost(folder: str) -> Cost:
     costs = []
     for stage in STAGES:
         settings = load_settings(stage, {"device": "cpu"})
-        costs.append((1, cost_of(partial(tutorial_training, settings, logs_model=True))))
-        costs.append((SEEDS, cost_of(partial(tutorial_training, settings))))
+        with_model = cost_of(partial(tutorial_training, settings, logs_model=True))
+        without_model = cost_of(partial(tutorial_training, settings))
+        costs.append((1, with_model))
+        costs.append((SEEDS, without_model))
         if stage in STUDIED:
-            costs.append((TRIALS / len(STUDIED), costs[-1][1]))
-            costs.append((1, costs[-3][1]))  # the winner
+            costs.append((TRIALS / len(STUDIED), without_model))
+            costs.append((1, with_model))  # the winner
     ring_member = load_settings("encode", {**RING_SETTINGS, "device": "cpu"})
     costs.append((RING_MEMBERS, cost_of(partial(tutorial_training, ring_member))))
     cpu = sum(share * cost.cpu for share, cost in costs)

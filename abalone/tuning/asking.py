@@ -35,13 +35,8 @@ def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], size: int) -
     """
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     taken = min(size, len(waiting))
-    # If another process takes what waits first, a trial is drawn here: by another sampler, since that of the study has
-    # seen the copy and takes no second study.
-    waited_for = optuna.Study(study.study_name, study._storage, sampler=TPESampler(constant_liar=True))
-    for _ in range(taken):
-        trial = waited_for.ask(dict(space))
-        trial.set_user_attr("process", process_tags())
-        yield trial
+    if taken:
+        yield from _take(study, space, taken)
     if taken == size:
         return
     copy = _copy_of(study)
@@ -50,6 +45,17 @@ def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], size: int) -
         drawn.set_user_attr("process", process_tags())
         trial_id = study._storage.create_new_trial(study._study_id, copy.trials[drawn.number])
         yield optuna.Trial(study, trial_id)
+
+
+def _take(study: optuna.Study, space: Mapping[str, BaseDistribution], size: int) -> Iterator[optuna.Trial]:
+    """Take trials that wait."""
+    # If another process takes what waits first, a trial is drawn here: by another sampler, since that of the study has
+    # seen the copy and takes no second study.
+    waited_for = optuna.Study(study.study_name, study._storage, sampler=TPESampler(constant_liar=True))
+    for _ in range(size):
+        trial = waited_for.ask(dict(space))
+        trial.set_user_attr("process", process_tags())
+        yield trial
 
 
 def _copy_of(study: optuna.Study) -> optuna.Study:

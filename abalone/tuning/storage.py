@@ -30,9 +30,8 @@ from abalone.tuning.retry import retrying
 PLAN_ATTRIBUTE = "abalone"  # user attribute of a study that holds its plan
 CREATOR_ATTRIBUTE = "creator"  # user attribute of a study that names the process which opens its run
 STORAGE_VARIABLE = "ABALONE_STORAGE"
-CREATORS = (
-    3  # objects that a process may create at the same moment as another one: tables, two versions of their schema
-)
+# Objects that a process may create at the same moment as another one: tables, two versions of their schema.
+CREATORS = 3
 JOURNAL = "studies.journal"  # the default storage: 4 ms per trial, where SQLite takes some 90
 
 
