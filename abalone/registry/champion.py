@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -27,6 +26,7 @@ from abalone.registry.loading import UnreachableModel, load_model
 from abalone.registry.versions import CHAMPION, holder
 from abalone.settings import ANSWER_COLUMNS, PREDICTION_COLUMNS, REGISTERED_MODELS, UserError
 from abalone.tracking.file_sums import FILES_TAG
+from abalone.tracking.known_runs import find_run
 from abalone.tracking.lookup import data_source
 
 SHIPPED = "uci"  # data whose content is known: its SHA-256 is checked
@@ -86,7 +86,11 @@ def describe_champion(version: Any, candidates: Sequence[Candidate] = ()) -> Cha
         model = _model_file(f"models:/{version.name}/{version.version}")
         run_id = model.run_id if model else ""
     known = next((candidate for candidate in candidates if candidate.run_id == run_id), None)
-    run = known.run if known else _find_run(run_id)
+    run = None
+    if known:
+        run = known.run
+    elif run_id:
+        run = find_run(run_id)
     known_split = version.tags.get("split", "")
     if run:
         settings = dict(run.data.params)
@@ -111,18 +115,6 @@ def _model_file(uri: str) -> Model | None:
     with suppress(Exception):
         return Model.load(uri)
     return None
-
-
-def _find_run(run_id: str | None) -> Run | None:
-    """A run, also one that was deleted; None if it was deleted for good by ``mlflow gc``."""
-    if not run_id:
-        return None
-    try:
-        return MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def _logged_settings(model: Model | None) -> dict[str, str]:

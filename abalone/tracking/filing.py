@@ -15,16 +15,16 @@ from tempfile import TemporaryDirectory
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from abalone.settings import UserError
 from abalone.tracking.database import sqlite_uri
 from abalone.tracking.file_sums import FILES_TAG, file_sums
 from abalone.tracking.kept_results import DATABASE, RUN_TAG, SERVER_TAG
+from abalone.tracking.known_runs import find_run
 from abalone.tracking.lookup import PARENT_TAG
 from abalone.tracking.reachable import without_login
-from abalone.tracking.run_logging import METRICS_PER_CALL
+from abalone.tracking.run_logging import log_metrics
 
 OWN_TAGS = {RUN_TAG, SERVER_TAG, PARENT_TAG}  # of a run in the folder, which do not belong on the server
 
@@ -101,8 +101,7 @@ def _file(kept: Kept) -> str:
     tags = _tags(kept, run, model_ids)
     metrics = _metrics(client, kept, run, model_ids)
     client.log_batch(run_id, params=params, tags=tags)
-    for start in range(0, len(metrics), METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
+    log_metrics(run_id, metrics)
     if "error" in run.data.tags:  # written by the stage, or by a later run that found its process gone
         client.delete_tag(run_id, "error")
     client.set_terminated(run_id, end_time=kept.run.info.end_time)
@@ -112,15 +111,12 @@ def _file(kept: Kept) -> str:
 def _run_on_server(kept: Kept) -> Run:
     """The run that the stage began on the server."""
     run_id = kept.run.data.tags[RUN_TAG]
-    try:
-        run = MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    run = find_run(run_id)
+    if run is None:
         raise UserError(
             f"run {run_id} of {kept.folder} was begun on {kept.run.data.tags[SERVER_TAG]} and is not in "
             f"{without_login(mlflow.get_tracking_uri())}; set MLFLOW_TRACKING_URI to the server that has it"
-        ) from None
+        )
     if run.info.lifecycle_stage != "active":
         raise UserError(f"run {run_id} of {kept.folder} was deleted; `mlflow runs restore --run-id {run_id}` first")
     return run

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
+from mlflow.exceptions import MlflowException
 
 
 @dataclass
@@ -62,6 +63,16 @@ def known_run(run_id: str) -> KnownRun:
     if run_id not in _known:
         remember_place(MlflowClient().get_run(run_id))
     return _known[run_id]
+
+
+def find_run(run_id: str) -> Run | None:
+    """Ask the store for a run, also one that was deleted; None if there is none, or `mlflow gc` has removed it."""
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def experiment_id_of(run_id: str) -> str:

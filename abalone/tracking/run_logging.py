@@ -85,16 +85,20 @@ def log_batch(
     The parameters are those of ``log_stage``, but ``params`` must not have been logged with another value.
     """
     metrics = _metrics(curves or {}, final)
-    client = MlflowClient()
-    client.log_batch(
+    MlflowClient().log_batch(
         run_id,
         metrics=metrics[:METRICS_PER_CALL],
         params=[Param(key, value) for key, value in (params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
     remember_params(run_id, params or {})
-    for start in range(METRICS_PER_CALL, len(metrics), METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
+    log_metrics(run_id, metrics[METRICS_PER_CALL:])
+
+
+def log_metrics(run_id: str, metrics: Sequence[Metric]) -> None:
+    """Write metrics to a run, in as few calls as MLflow's limit allows."""
+    for start in range(0, len(metrics), METRICS_PER_CALL):
+        MlflowClient().log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
 def _metrics(curves: Mapping[str, Sequence[float]], final: Sequence[Scores]) -> list[Metric]:

@@ -19,7 +19,7 @@ from abalone.settings import UserError
 from abalone.tracking.addresses import full_address, run_path, runs_path
 from abalone.tracking.database import create_experiment, prepare_database, settle_store
 from abalone.tracking.experiments import refuse_deleted
-from abalone.tracking.known_runs import experiment_id_of, known_run, remember
+from abalone.tracking.known_runs import experiment_id_of, find_run, known_run, remember
 from abalone.tracking.markdown import escape
 from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import close_orphans, process_tags
@@ -194,14 +194,11 @@ def _run_to_resume() -> Run | None:
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
         return None
-    try:
-        run = MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    run = find_run(run_id)
+    if run is None:
         raise UserError(
             f"MLFLOW_RUN_ID is {run_id!r}, and there is no such run; `unset MLFLOW_RUN_ID` to make a new run"
-        ) from None
+        )
     if run.info.lifecycle_stage != "active" or run.info.status != "RUNNING":
         state = run.info.status if run.info.lifecycle_stage == "active" else "deleted"
         raise UserError(

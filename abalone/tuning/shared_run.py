@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
 from abalone.tracking.addresses import link, run_path
+from abalone.tracking.known_runs import find_run
 from abalone.tracking.lookup import PARENT_TAG, find_experiment, study_runs
 from abalone.tracking.plain_errors import explain
 from abalone.tracking.processes import PROCESS_TAG, may_live, process_tags
@@ -83,13 +84,8 @@ def run_of(study: optuna.Study) -> Run | None:
     run_id = study.user_attrs.get(RUN_ATTRIBUTE)
     if not run_id:
         return None
-    try:
-        run = MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return run if run.info.lifecycle_stage == "active" else None
+    run = find_run(run_id)
+    return run if run and run.info.lifecycle_stage == "active" else None
 
 
 def _run_to_join(study: optuna.Study) -> str:
