@@ -22,6 +22,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from abalone.model.columns import RAW_COLUMNS
 from abalone.tracking.drawing import draw
+from abalone.tracking.experiments import tag_experiment
 from abalone.tracking.known_runs import experiment_id_of, known_run, logged_params, remember_params
 from abalone.tracking.logged_tables import write_table
 from abalone.tracking.plain_errors import named
@@ -265,7 +266,7 @@ def _not_logged_yet(run_id: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 def describe_experiment(run_id: str, text: str) -> None:
     """Set the description of the experiment that a run belongs to."""
-    MlflowClient().set_experiment_tag(experiment_id_of(run_id), DESCRIPTION_TAG, text)
+    tag_experiment(experiment_id_of(run_id), DESCRIPTION_TAG, text)
 
 
 def experiment_description(run_id: str) -> str:

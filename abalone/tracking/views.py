@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from mlflow import MlflowClient
-
 from abalone.metrics import METRICS
 from abalone.settings import MODEL_KINDS, SELECTION
+from abalone.tracking.experiments import tag_experiment
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 STAGES_VIEW = "stages"
@@ -52,14 +51,13 @@ def offer_views(experiment_id: str, tags: Mapping[str, str] = MappingProxyType({
     tags : mapping, optional
         Tags that the experiment has; a view that is among them as it would be written is left alone.
     """
-    client = MlflowClient()
     now = int(time.time() * 1000)
     for name, state in _views().items():
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
         view = {"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
         known = json.loads(tags.get(VIEW_TAG_PREFIX + name, "{}"))
         if known.get("state") != view["state"]:
-            client.set_experiment_tag(experiment_id, VIEW_TAG_PREFIX + name, json.dumps(view))
+            tag_experiment(experiment_id, VIEW_TAG_PREFIX + name, json.dumps(view))
 
 
 def _views() -> dict[str, dict[str, Any]]:

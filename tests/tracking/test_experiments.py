@@ -1,12 +1,17 @@
-"""An experiment that was deleted is said in one sentence, with the command that restores it."""
+"""Experiments that were deleted are named with the command that restores them; tags that are set twice at once stay."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 
 from abalone.registry.promotion import promote
 from abalone.settings import UserError
+from abalone.tracking.experiments import tag_experiment
 from abalone.tracking.lookup import find_experiment
 from abalone.tracking.runs import RunOptions, tracked_run
 
@@ -40,3 +45,23 @@ def test_it_is_found_again_once_it_is_restored(client):
         find_experiment("mine")
     client.restore_experiment("1")
     assert find_experiment("mine").experiment_id == "1"
+
+
+def test_a_tag_that_another_process_adds_between_the_look_and_the_insert_is_changed(store):
+    client = MlflowClient()
+    experiment_id = client.create_experiment("shared")
+    first_inserts = []
+
+    def add_it_before(connection, cursor, statement, *_):
+        if statement.startswith("INSERT INTO experiment_tags") and not first_inserts:
+            first_inserts.append(statement)
+            with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as other, other:
+                other.execute("INSERT INTO experiment_tags VALUES ('view', 'theirs', ?)", [experiment_id])
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", add_it_before)
+    try:
+        tag_experiment(experiment_id, "view", "ours")
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", add_it_before)
+    assert first_inserts
+    assert client.get_experiment(experiment_id).tags == {"view": "ours"}
