@@ -7,17 +7,28 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from warm.blank_figures import print_pixel
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
+MEMORY = Path("/dev/shm")  # where Linux has one
+LEAST_MEMORY = 8e9  # bytes free there: a test that installs the pins needs two thirds of them
 RUNS = ("registry", "stages", "tuning")  # packages whose tests train or log models where they have a store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put temporary folders into memory: a test of the store commits a hundred times, and a disk takes its time."""
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > LEAST_MEMORY:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -40,6 +51,13 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     yield tmp_path
     if "mlflow" in sys.modules:
         sys.modules["mlflow"].set_tracking_uri(None)
+
+
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process draws is one pixel, except in tests marked with ``draws``."""
+    if not request.node.get_closest_marker("draws"):
+        monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", print_pixel)
 
 
 @pytest.fixture(scope="session")

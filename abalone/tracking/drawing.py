@@ -16,6 +16,8 @@ def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _png_image(figure: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     content = BytesIO()
-    figure.savefig(content, format="png")
+    FigureCanvasAgg(figure).print_png(content)  # the same image as savefig's, which lays the figure out twice
     return content.getvalue()

@@ -25,6 +25,7 @@ from abalone.evaluation.figures import (
 )
 from abalone.model.columns import MEASUREMENTS
 
+pytestmark = pytest.mark.draws
 OLD = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
 PROBABILITY = np.array([0.1, 0.2, 0.3, 0.7, 0.25, 0.5, 0.6, 0.8, 0.9, 0.95])  # 1 of 4 young, 5 of 6 old called Old
 RINGS = np.array([5, 8, 10, 15])

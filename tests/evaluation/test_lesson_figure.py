@@ -10,6 +10,7 @@ from figure_parts import figure_legend_texts, lines_by_label
 
 from abalone.evaluation.lesson_figure import LossCurves, lesson_figure
 
+pytestmark = pytest.mark.draws
 TEST_LOSS = [0.55, 0.52, 0.51, 0.505, 0.50, 0.51, 0.52]
 CURVES = [
     LossCurves("encode: no remedy", train=[0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2], test=TEST_LOSS, reported_epoch=5),

@@ -88,6 +88,8 @@ def become(command: dict) -> None:
     os.chdir(command["cwd"])
     searched = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     sys.path[:1] = [command["cwd"], *searched]  # in place of this file's folder
+    if os.environ.pop("WARM_FIGURES", "") == "blank":
+        FigureCanvasAgg.print_png = print_pixel
     # MLflow reads this variable when it is imported.
     logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "INFO"))
 
@@ -106,6 +108,9 @@ def run(arguments: list[str]) -> None:
 if __name__ == "__main__":
     for library in LIBRARIES:
         importlib.import_module(library)
+    from blank_figures import print_pixel
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     gc.freeze()
     command = wait_for_command(sys.argv[1])
     become(command)
