@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from stores import use_store
 from warm.blank_figures import print_pixel
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -76,15 +75,6 @@ def empty_database(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture
 def store(empty_database: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URI of a fresh tracking store in the test's folder, which this process and its children use."""
-    import mlflow
-
     shutil.copy(empty_database, own_folder / "mlflow.db")
-    with closing(sqlite3.connect(own_folder / "mlflow.db")) as database, database:
-        database.execute("UPDATE experiments SET artifact_location = ?", [str(own_folder / "mlruns" / "0")])
-    uri = f"sqlite:///{own_folder / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    yield uri
-    while mlflow.active_run():
-        mlflow.end_run()
-    mlflow.set_tracking_uri(None)
+    with use_store(own_folder, monkeypatch) as uri:
+        yield uri

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -204,3 +205,28 @@ def test_a_training_shows_a_bar_on_a_terminal_and_the_table_fits_its_width(store
     assert "training 3 epochs" not in text, "no line beside the bar"
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert table and max(len(line.rstrip()) for line in table) <= 60
+
+
+INTERRUPTED_IN_DEL = """
+import os, signal, sys, time
+from abalone.cli import program
+
+class Stopped:
+    def __del__(self):
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+def command(standalone_mode):
+    Stopped()
+    time.sleep(60)
+
+program.cli.main = command
+program.main()
+"""
+
+
+@pytest.mark.parametrize("name, status", [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", 130)])
+def test_a_signal_that_arrives_in_a_del_is_not_lost(name, status):
+    env = {**warm_environment(), "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-c", INTERRUPTED_IN_DEL, name]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=50)
+    assert (done.returncode, done.stderr) == (status, "Interrupted: what was finished is kept.\n")

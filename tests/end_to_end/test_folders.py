@@ -15,7 +15,7 @@ from warm_processes import warm_environment
 from abalone.tracking.database import sqlite_uri
 
 pytestmark = pytest.mark.slow
-TINY = "-P epochs=1 -P trials=0 -P seeds=0"
+TINY = "-P epochs=1 -P trials=0 -P seeds=0 -P workers=1"
 RUN = "mlflow run . --env-manager local --experiment-name abalone"
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from registry_store import experiment_id, runs_of, say_nothing
 from ring_fits import FRAME, RINGS, ROWS, X, probabilities, short_fit
+from stores import copy_store, filling
 
 from abalone.cli.program import cli
 from abalone.evaluation.distribution_scores import crps
@@ -21,7 +22,7 @@ from abalone.evaluation.scores import predict, scores
 from abalone.model.columns import MEASUREMENTS
 from abalone.model.distribution import ring_shares
 from abalone.model.features import encode
-from abalone.model.networks import RingClassifier, RingRegressor
+from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
 from abalone.registry import evaluation_run
 from abalone.registry.answer_scores import FEWEST_ROWS
 from abalone.registry.candidates import find_candidates
@@ -39,13 +40,17 @@ UNSEEN = np.concatenate([ROWS.val, ROWS.test])
 
 
 @cache
+def distribution() -> RingDistribution:
+    return short_fit(epochs=12)
+
+
 def network(task: str):
-    return NETWORKS[task](short_fit(epochs=12)).eval()
+    return NETWORKS[task](distribution()).eval()
 
 
 def scores_on_test(task: str, rows: np.ndarray = ROWS.test) -> dict[str, float]:
     """What the run of ``rings`` would log: MAE is that of the median."""
-    answered = answers(short_fit(epochs=12), X[rows])
+    answered = answers(distribution(), X[rows])
     return scores(task, RINGS[rows], answered[PREDICTION_COLUMNS[task]], answered["rings_median"])
 
 
@@ -53,12 +58,20 @@ def log_test_scores(task: str, run_id: str, rows: np.ndarray = ROWS.test) -> Non
     """Leave scores and predictions of test rows in a run, as ``rings`` does."""
     for metric, value in scores_on_test(task, rows).items():
         MlflowClient().log_metric(run_id, f"test/{metric}", value)
-    table = FRAME.iloc[rows].assign(**answers(short_fit(epochs=12), X[rows])).rename_axis("row").reset_index()
+    table = FRAME.iloc[rows].assign(**answers(distribution(), X[rows])).rename_axis("row").reset_index()
     log_files(run_id, texts={}, figures={}, tables={"predictions/test.json": table})
 
 
-@pytest.fixture
-def champions(store) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, dict[str, str]]:
+    """Folder of a store with champions, and their runs."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        run_ids = make_champions()
+    return folder, run_ids
+
+
+def make_champions() -> dict[str, str]:
     """Champions of a small ensemble, whose run has its scores on the test rows; the run's id by task."""
     client = MlflowClient()
     settings = load_settings("rings", {"members": 3, "hidden_sizes": "16,16"})
@@ -72,6 +85,14 @@ def champions(store) -> dict[str, str]:
         version = client.create_model_version(name, f"models:/{model_id}", run_id, model_id=model_id)
         client.set_registered_model_alias(name, "champion", version.version)
         run_ids[task] = run_id
+    return run_ids
+
+
+@pytest.fixture
+def champions(filled, store, own_folder) -> dict[str, str]:
+    """A store with champions; the run's id by task."""
+    folder, run_ids = filled
+    copy_store(folder, own_folder)
     return run_ids
 
 
@@ -99,7 +120,7 @@ def test_unseen_rows_of_the_same_population_are_as_good_as_promised(champions):
             assert evaluation.promised[metric] == pytest.approx(value, abs=1e-6)
             low, high = evaluation.intervals[metric]
             assert low < value < high
-    shares = ring_shares(probabilities(short_fit(epochs=12), X[ROWS.test]).double()).numpy()
+    shares = ring_shares(probabilities(distribution(), X[ROWS.test]).double()).numpy()
     regression = found["regression"]
     assert regression.scores["crps"] == pytest.approx(crps(shares, RINGS[ROWS.test]), abs=1e-6)
     assert 0.5 < regression.scores["coverage80"] < 1
@@ -216,7 +237,7 @@ def test_the_verdict_depends_on_the_difference_and_the_baseline():
 def test_a_promise_on_few_test_rows_is_noisy_itself(champions):
     """100 of the test rows, without the largest errors, promise more than the rest holds, but within their noise."""
     run_id = champions["regression"]
-    errors = np.abs(answers(short_fit(epochs=12), X[ROWS.test])["predicted_rings"] - RINGS[ROWS.test])
+    errors = np.abs(answers(distribution(), X[ROWS.test])["predicted_rings"] - RINGS[ROWS.test])
     lucky = ROWS.test[np.argsort(errors)[np.linspace(0, 2060, 100).astype(int)]]
     log_test_scores("regression", run_id, lucky)
     rest = np.setdiff1d(ROWS.test, lucky)
