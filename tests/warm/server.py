@@ -23,8 +23,20 @@ LIBRARIES = (
     "torch",
     "mlflow.cli",
     "mlflow.pytorch",
+    "mlflow.store.model_registry.sqlalchemy_workspace_store",
+    "mlflow.store.tracking.file_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.tracing.processor.base_mlflow",
+    "alembic.command",
+    "opentelemetry.sdk.metrics",
+    "pyarrow.pandas_compat",
+    "sqlalchemy.dialects.sqlite",
+    "torch.utils.serialization",
+    "git",  # with IPython what MLflow imports when a run begins
+    "IPython",
     "sklearn.model_selection",
     "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "optuna",
 )
 
@@ -110,6 +122,9 @@ if __name__ == "__main__":
         importlib.import_module(library)
     from blank_figures import print_pixel
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from sqlalchemy.orm import configure_mappers
+
+    configure_mappers()  # of MLflow's tables
 
     gc.freeze()
     command = wait_for_command(sys.argv[1])
