@@ -1,30 +1,13 @@
-"""Shared by the tests that start real processes: the project's folder, its environment and the real ``mlflow run``."""
+"""Shared by the tests that start real processes: the project's folder and its environment."""
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def mlflow_run(*arguments: str, manager: str | None = "local") -> subprocess.CompletedProcess:
-    """Run the real ``mlflow run`` on this project from the test's folder.
-
-    Parameters
-    ----------
-    *arguments : str
-        What follows the project, such as ``-e classify``.
-    manager : str, optional
-        Environment manager; with None the choice is MLflow's, as if no ``--env-manager`` was given.
-    """
-    command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, *arguments]
-    if manager:
-        command += ["--env-manager", manager]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900)
 
 
 def environment() -> dict[str, str]:

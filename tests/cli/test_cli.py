@@ -168,7 +168,7 @@ def test_json_is_all_that_stdout_holds_and_mlflow_is_silent_without_debug(own_fo
     assert "no candidate for classification and regression" in failed.stderr
     assert "INFO" not in failed.stderr
 
-    reported = json.loads(abalone("report", "--seeds", "3", "--epochs", "2", "--json").stdout)
+    reported = json.loads(abalone("report", "--seeds", "3", "--epochs", "2", "--workers", "1", "--json").stdout)
     assert reported["seeds"] == 3
     assert {"verdict", "full_verdict", "mean", "interval", "values"} <= set(reported["claims"][0])
 

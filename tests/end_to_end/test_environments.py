@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import ROOT, mlflow_run
+from helpers import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from warm_processes import warm_environment
 
 pytestmark = pytest.mark.slow
 PYENV = shutil.which("pyenv")
@@ -52,6 +53,14 @@ def conda_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def mlflow_run(*arguments: str, manager: str | None = None) -> subprocess.CompletedProcess:
+    """``mlflow run`` of this project; its command runs in what the manager builds, not in a warm process."""
+    command = ["mlflow", "run", ROOT, *arguments]
+    if manager:
+        command += ["--env-manager", manager]
+    return subprocess.run(command, capture_output=True, text=True, env=warm_environment(), timeout=900)
+
+
 def only_run() -> Run:
     """The only run of the experiment that a bare ``mlflow run`` uses."""
     client = MlflowClient()
@@ -60,20 +69,20 @@ def only_run() -> Run:
 
 
 def test_conda_is_the_default_and_gets_conda_yaml(store, conda_home):
-    done = mlflow_run("-e", "classify", "-P", "epochs=1", manager=None)
+    done = mlflow_run("-e", "classify", "-P", "epochs=1")
     assert done.returncode == 0, done.stderr
     calls = [line.split() for line in (conda_home / "calls.txt").read_text().splitlines()]
     [create] = [call for call in calls if call[:2] == ["env", "create"]]
     assert Path(create[create.index("--file") + 1]).samefile(ROOT / "conda.yaml")
     run = only_run()
     assert run.info.status == "FINISHED" and run.data.tags["stage"] == "classify"
-    again = mlflow_run("-e", "classify", "-P", "epochs=1", manager=None)
+    again = mlflow_run("-e", "status")
     assert again.returncode == 0 and "already exists" in again.stderr
 
 
 def test_without_conda_the_message_says_so(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_CONDA_HOME", str(tmp_path / "nowhere"))
-    done = mlflow_run("-e", "classify", manager=None)
+    done = mlflow_run("-e", "classify")
     assert done.returncode != 0 and "Could not find Conda executable" in done.stderr
 
 

@@ -21,7 +21,7 @@ from abalone.stages.stage import run_stage
 from abalone.tracking import logged_tables
 
 pytestmark = pytest.mark.slow
-COPIES = 20
+COPIES = 10
 MOST_BYTES_PER_ROW = 1500
 # Peak memory belongs to a process, so each measurement is a fresh one. Linux counts it in KB.
 MEASURED = """

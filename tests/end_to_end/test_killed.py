@@ -16,6 +16,7 @@ from abalone.data.reading import SHIPPED_FILE
 from abalone.registry.loading import load_champion
 
 STAGE = ("classify", "--epochs", "1")
+MAIN = ("main", "--epochs", "1", "--trials", "0", "--seeds", "0", "--workers", "1")
 PROMOTE = ("promote", "--task", "classification")
 KILL = """
 import os, signal, sys
@@ -110,7 +111,9 @@ def test_trials_that_a_killed_study_left_are_tried_again(store):
     assert sorted(run.info.status for run in runs_of("trial")) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
 
 
-@pytest.mark.parametrize("command", [STAGE, ("main", "--epochs", "1", "--trials", "0", "--seeds", "0")])
+@pytest.mark.parametrize(
+    "command", [STAGE, ("main", "--epochs", "1", "--trials", "0", "--seeds", "0", "--workers", "1")]
+)
 def test_a_command_whose_database_finds_no_room_ends_with_one_sentence(store, own_folder, command):
     done = python("-c", FULL, *command)
     sentence = f"the disk is full: {own_folder / 'mlflow.db'} could not be written; free some space"

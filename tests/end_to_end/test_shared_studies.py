@@ -18,7 +18,7 @@ from tuning_helpers import search_runs
 from abalone.tracking.postgres import Postgres
 
 pytestmark = pytest.mark.slow
-TRIALS = 64
+TRIALS = 32
 SECONDS = 300  # at most, for what takes some ten
 
 
