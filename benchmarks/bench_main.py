@@ -36,6 +36,7 @@ from benchmarks.guide_loop import prepare_guide, train_model
 from benchmarks.speed import Figure, show, times
 
 ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "main"
 SEEDS = 20  # of each stage in the report
 TRIALS = 64  # of both studies
 STUDIED = ("encode", "regress")
@@ -99,7 +100,7 @@ def cpu_seconds() -> float:
 def run_main(folder: str, workers: int, arguments: tuple[str, ...]) -> None:
     """Run the command, and wait until its last process has ended."""
     track_in(folder, f"main-{workers}.db")
-    command = [sys.executable, "-m", "abalone", "main", "--workers", str(workers), *arguments]
+    command = [sys.executable, "-m", "abalone", COMMAND, "--workers", str(workers), *arguments]
     # In a process of its own, which has no other children to wait for.
     runner = get_context("fork").Process(target=_run_to_the_last, args=(command, folder))
     runner.start()

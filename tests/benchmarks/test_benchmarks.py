@@ -30,9 +30,11 @@ def test_a_study_is_measured(monkeypatch, store):
 
 @pytest.mark.slow
 def test_the_whole_job_is_measured_with_its_workers(monkeypatch, store):
+    """Here it is a report, which has workers too."""
+    monkeypatch.setattr(bench_main, "COMMAND", "report")
     monkeypatch.setattr(bench_main, "STAGES", ("encode",))
     monkeypatch.setattr(bench_main, "count_workers", lambda workers: 2)
     monkeypatch.setattr(bench_main, "tutorial_training", lambda settings, logs_model=False: sum(range(10**6)))
-    result = bench_main.measure(("--epochs", "1", "--trials", "0", "--seeds", "0"))
+    result = bench_main.measure(("--epochs", "1", "--seeds", "3"))
     assert result["workers"] == 2 and result["cpu_s"] > 1 and result["tutorial_cpu_s"] > 0
     assert result["cpu_s"] > result["one_cpu_s"], "the imports of the fork server are counted"
