@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from stores import use_store
@@ -49,7 +50,14 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     if "mlflow" in sys.modules:
-        sys.modules["mlflow"].set_tracking_uri(None)
+        forget_settings(sys.modules["mlflow"])
+
+
+def forget_settings(mlflow: ModuleType) -> None:
+    """Undo what a test told MLflow, which keeps the chosen experiment in a variable of the environment too."""
+    mlflow.set_tracking_uri(None)
+    mlflow.tracking.fluent._active_experiment_id = None
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 @pytest.fixture(autouse=True)

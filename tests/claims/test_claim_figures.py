@@ -33,6 +33,7 @@ def test_seed_values_of_a_difference_have_a_line_at_no_difference():
     assert "no difference" in lines_by_label(axis)
 
 
+@pytest.mark.draws
 def test_the_longest_verdict_fits_above_its_figure():
     for figure in (
         seed_values(np.arange(3.0), (0, 1), (-1, 2), "epoch", 5, LONG_VERDICT),

@@ -111,9 +111,7 @@ def test_trials_that_a_killed_study_left_are_tried_again(store):
     assert sorted(run.info.status for run in runs_of("trial")) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
 
 
-@pytest.mark.parametrize(
-    "command", [STAGE, ("main", "--epochs", "1", "--trials", "0", "--seeds", "0", "--workers", "1")]
-)
+@pytest.mark.parametrize("command", [STAGE, MAIN])
 def test_a_command_whose_database_finds_no_room_ends_with_one_sentence(store, own_folder, command):
     done = python("-c", FULL, *command)
     sentence = f"the disk is full: {own_folder / 'mlflow.db'} could not be written; free some space"

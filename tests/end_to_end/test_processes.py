@@ -160,9 +160,8 @@ def test_store_and_experiment_are_taken_from_the_environment_unless_an_option_na
 @pytest.mark.slow
 def test_all_runs_of_main_are_in_its_experiment_whatever_the_environment_names(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
-    done = warm_mlflow_run(
-        "--experiment-name", "other", "-P", "epochs=1", "-P", "trials=0", "-P", "seeds=0", "-P", "workers=1"
-    )
+    few = ("-P", "epochs=1", "-P", "trials=0", "-P", "seeds=0", "-P", "workers=1")
+    done = warm_mlflow_run("--experiment-name", "other", *few)
     assert done.returncode == 0, done.stderr
     assert not runs(store, "mine")
     assert {run.info.status for run in runs(store, "other")} == {"FINISHED"}
