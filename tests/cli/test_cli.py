@@ -142,21 +142,21 @@ def test_json_has_null_for_what_is_no_number(capsys):
     assert json.loads(capsys.readouterr().out) == {"values": [0.5, None], "best": None, "pair": [1, 2.0]}
 
 
-def abalone(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+def abalone(*arguments: str, python: str = sys.executable) -> subprocess.CompletedProcess:
     """Run ``python -m abalone`` in the test's folder."""
-    env = {**environment(), "PYTHONPATH": str(ROOT), **variables}
-    return subprocess.run([sys.executable, "-m", "abalone", *arguments], capture_output=True, text=True, env=env)
+    env = {**(warm_environment() if python == PYTHON else environment()), "PYTHONPATH": str(ROOT)}
+    return subprocess.run([python, "-m", "abalone", *arguments], capture_output=True, text=True, env=env)
 
 
 @pytest.mark.slow
 def test_json_is_all_that_stdout_holds_and_mlflow_is_silent_without_debug(own_folder):
-    """A fresh store, so that MLflow would report on its tables and on the experiment."""
+    """A fresh store, so that MLflow would report on its tables and on the experiment; a warm process does not tell."""
     trained = abalone("encode", "--epochs", "2")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
     assert trained.stdout.startswith("encode: training 2 epochs on 1,670 rows\n")
 
-    promoted = abalone("promote", "--task", "classification", "--json")
+    promoted = abalone("promote", "--task", "classification", "--json", python=PYTHON)
     found = json.loads(promoted.stdout)
     assert promoted.returncode == 0 and "### classification" in promoted.stderr
     decision = found["decisions"]["classification"]
@@ -168,7 +168,8 @@ def test_json_is_all_that_stdout_holds_and_mlflow_is_silent_without_debug(own_fo
     assert "no candidate for classification and regression" in failed.stderr
     assert "INFO" not in failed.stderr
 
-    reported = json.loads(abalone("report", "--seeds", "3", "--epochs", "2", "--workers", "1", "--json").stdout)
+    short = ("--seeds", "3", "--epochs", "2", "--workers", "1")
+    reported = json.loads(abalone("report", *short, "--json", python=PYTHON).stdout)
     assert reported["seeds"] == 3
     assert {"verdict", "full_verdict", "mean", "interval", "values"} <= set(reported["claims"][0])
 

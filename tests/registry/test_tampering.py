@@ -37,6 +37,7 @@ from registry_store import (
     say_nothing,
     version_with,
 )
+from stores import copy_store, filling
 
 from abalone.data.reading import SHIPPED_FILE
 from abalone.registry.evaluation_run import evaluate
@@ -52,15 +53,23 @@ from abalone.tracking.sealing import sealed_name
 Damage = Callable[[Path], None]
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with two champions."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        for task in TASKS:
+            candidate(f"champion {task}", 0.6, task=task)
+            promote_one(task)
+    return folder
+
+
 @pytest.fixture
-def champions(store) -> dict[str, Path]:
-    """Folders of the models of two champions, by task."""
-    folders = {}
-    for task in TASKS:
-        folders[task] = model_folder(model_id_of(candidate(f"champion {task}", 0.6, task=task)))
-        promote_one(task)
+def champions(filled, store, own_folder) -> dict[str, Path]:
+    """A store with two champions; the folders of their models, by task."""
+    copy_store(filled, own_folder)
     forget_imports()
-    return folders
+    return {task: model_folder(model_id_of(version_with("champion", task).run_id)) for task in TASKS}
 
 
 @pytest.fixture
