@@ -41,21 +41,20 @@ MARKS = {BETTER: "", NOISE: " ≈", WORSE: " †"}  # after a score
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # by model, then by metric, "cpu" or "seed": [S]
 Table = Mapping[str, Scores]  # by section
-INTRODUCTION = """Scores on the test half, mean ± sd over the splits of seeds 0 to {last}; a peer that takes many
-times the CPU time of `rings` has fewer *splits*, or none: one split of TabM takes more than 20 CPU minutes. Every
-model except the guide's stages gets the same features, derived from all ten columns. CatBoost, LightGBM, SVM, the
-linear models and NGBoost are tuned on the validation rows of every split (three to five settings; early stopping for
-boosting rounds) and refitted on training and validation rows. The *fixed* CatBoost has one setting, chosen on splits
-outside the table, and is the mean of eight fits. RealMLP and TabM have the settings of pytabkit (RealMLP classifies
-without label smoothing, which spoils probabilities); each is the mean of five fits on four fifths of the rows,
-stopped by the last fifth. `rings` is fitted on the same rows with its default settings, which were chosen on
-validation rows (`experiments/rings.toml`), those of seeds 0 to 9 in part; the guide's stages run as the guide defines
-them. *Advantage* is how much better `rings` scores on the same splits, with the 95 % interval of Nadeau and Bengio
-(2003), which allows for splits that share rows; *wins* counts the splits on which it is better. Advantage, wins and
-verdict use log loss for classification, RMSE for regression and the log score for the distribution. The other scores
-are judged the same way: ≈ marks a difference within the noise, † a score on which `rings` is worse; on unmarked
-scores `rings` is better. CPU seconds are for one split on one thread, tuning included; one fit of `rings` serves all
-three tables."""
+INTRODUCTION = """Scores on the test half, mean ± sd over the splits of seeds 0 to {last}; a peer that takes many times
+the CPU time of `rings` has fewer *splits*. Every model except the guide's stages gets the same features, derived from
+all ten columns. CatBoost, LightGBM, SVM, the linear models and NGBoost are tuned on the validation rows of every split
+(three to five settings; early stopping for boosting rounds) and refitted on training and validation rows. The *fixed*
+CatBoost has one setting, chosen on splits outside the table, and is the mean of eight fits. RealMLP and TabM have the
+settings of pytabkit (RealMLP classifies without label smoothing, which spoils probabilities); RealMLP is the mean of
+five fits on four fifths of the rows, each stopped by the last fifth; TabM, the mean of 32 networks in itself, is one
+such fit. `rings` is fitted on the same rows with its default settings, which were chosen on validation rows
+(`experiments/rings.toml`), those of seeds 0 to 9 in part; the guide's stages run as the guide defines them. *Advantage*
+is how much better `rings` scores on the same splits, with the 95 % interval of Nadeau and Bengio (2003), which allows
+for splits that share rows; *wins* counts the splits on which it is better. Advantage, wins and verdict use log loss for
+classification, RMSE for regression and the log score for the distribution. The other scores are judged the same way: ≈
+marks a difference within the noise, † a score on which `rings` is worse; on unmarked scores `rings` is better. CPU
+seconds are for one split on one thread, tuning included; one fit of `rings` serves all three tables."""
 NOTES = {
     "classification": "",
     "regression": """MAE is that of the median for `rings` and NGBoost, which know the distribution, and of the one
