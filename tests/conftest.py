@@ -17,10 +17,14 @@ from stores import use_store
 from warm.blank_figures import print_pixel
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # as on the command line; threads of tests side by side wait for each other
 
 
 MEMORY = Path("/dev/shm")  # where Linux has one
 LEAST_MEMORY = 8e9  # bytes free there: a test that installs the pins needs two thirds of them
+LONGEST = "test_readme.py"
 RUNS = ("registry", "stages", "tuning")  # packages whose tests train or log models where they have a store
 
 
@@ -37,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in RUNS and "store" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+    items.sort(key=lambda item: (item.path.name != LONGEST, "end_to_end" not in item.path.parts))
 
 
 @pytest.fixture(autouse=True)

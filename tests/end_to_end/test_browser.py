@@ -42,7 +42,7 @@ pytestmark = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the store of one ``main``; seven epochs are enough to overfit after the fifth."""
     folder = tmp_path_factory.mktemp("browse")
-    command = [PYTHON, "-m", "abalone", "main", "--epochs", "7", "--trials", "3", "--seeds", "3"]
+    command = [PYTHON, "-m", "abalone", "main", "--epochs", "7", "--trials", "3", "--seeds", "3", "--workers", "1"]
     subprocess.run(command, cwd=folder, env=settings() | warm_variables(), check=True, capture_output=True, timeout=600)
     return folder
 

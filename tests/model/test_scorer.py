@@ -264,7 +264,7 @@ def is_good(name: str, value: object) -> bool:
     if name == "Sex":
         return isinstance(value, str | bytes) and value in ("M", "F", "I", "m", "f", "i", " M", b"M")
     if isinstance(value, str):
-        is_number = value.isascii() and NUMBER.fullmatch(value.strip())
+        is_number = value.isascii() and NUMBER.fullmatch(value.strip(" \t\n\r\f\v"))
     else:
         is_number = type(value) in (int, float)
     return bool(is_number) and 0 <= float(value) <= LIMITS[name]
