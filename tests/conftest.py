@@ -17,9 +17,7 @@ from stores import use_store
 from warm.blank_figures import print_pixel
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # as on the command line; threads of tests side by side wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as on the command line: beside other tests, threads mostly wait
 
 
 MEMORY = Path("/dev/shm")  # where Linux has one
