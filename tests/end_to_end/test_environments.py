@@ -91,11 +91,12 @@ def test_without_conda_the_message_says_so(store, tmp_path, monkeypatch):
     not PYENV or PYTHON not in subprocess.run([PYENV, "versions"], capture_output=True, text=True).stdout,
     reason=f"virtualenv needs pyenv with Python {PYTHON}",
 )
-def test_virtualenv_resolves_the_pins_and_runs(store, tmp_path, monkeypatch):
-    """To install them a second time takes longer than all else here: pip only says what it would install."""
+def test_virtualenv_finds_the_pins_and_runs(store, tmp_path, monkeypatch):
+    """uv's test installs all; a second time takes longer than all else here, so pip only says what it would install."""
     monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs"))
     monkeypatch.setenv("PIP_DRY_RUN", "yes")
     monkeypatch.setenv("PIP_IGNORE_INSTALLED", "yes")
+    monkeypatch.setenv("PIP_NO_DEPS", "yes")
     monkeypatch.setenv("PYTHONPATH", sysconfig.get_path("purelib"))  # for the run, which has those of this environment
     done = mlflow_run("-e", "classify", "-P", "epochs=1", manager="virtualenv")
     assert done.returncode == 0, done.stderr[-3000:]
