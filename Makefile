@@ -16,8 +16,8 @@ NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu1
 # The page of the package itself has the API alone, so the packages below it are named.
 DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
 # Each file is one job, in the order of tests/conftest.py: the long ones first. These wait for other processes half of the
-# time, so four jobs keep two cores busy.
-PYTEST := python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# time, so three jobs keep two cores busy.
+PYTEST := python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
