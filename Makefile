@@ -15,7 +15,7 @@ PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
 NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 # The page of the package itself has the API alone, so the packages below it are named.
 DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
-# Each file is one job, in the order of tests/conftest.py: the long ones first. These wait for other processes half of the
+# Each file is one job, in the order of tests/conftest.py: the long ones first. These wait for other processes some of the
 # time, so three jobs keep two cores busy.
 PYTEST := python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
