@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 ATTEMPT = 1.0  # seconds that SQLite waits by itself, in which no signal is handled
 PAUSE = 0.05  # seconds between attempts: some are refused without a wait
@@ -51,14 +52,23 @@ class PatientConnection(sqlite3.Connection):
     def __init__(self, path: str, *arguments: Any, **options: Any):
         super().__init__(path, *arguments, **options)
         self.path = path
+        self.cursors: WeakSet[PatientCursor] = WeakSet()
 
     def cursor(self, factory: Any = PatientCursor) -> Any:
         """A cursor whose statements wait."""
-        return super().cursor(factory)
+        cursor = super().cursor(factory)
+        self.cursors.add(cursor)
+        return cursor
 
     def commit(self) -> None:
         """Commit; this waits for those who still read."""
         _wait(self.path, super().commit)
+
+    def close(self) -> None:
+        """Close, with all cursors: one that a Ctrl-C left behind with rows to read would keep the database locked."""
+        for cursor in list(self.cursors):
+            cursor.close()
+        super().close()
 
 
 def wait_for_locks() -> None:

@@ -153,3 +153,24 @@ def test_a_database_that_was_removed_meanwhile_is_named(own_folder, clock):
         with pytest.raises(Exception) as raised:
             connection.execute(text("INSERT INTO words VALUES ('a')"))
     assert fault(raised.value) == f"{path} cannot be written: it is read-only, or was removed meanwhile"
+
+
+@pytest.mark.parametrize("statement", ["SELECT runs.", "INSERT INTO tags"])
+def test_a_ctrl_c_within_a_statement_leaves_no_lock(store, clock, monkeypatch, statement):
+    locks.wait_for_locks()
+    client = MlflowClient()
+    run_id = client.create_run("0").info.run_id
+    execute = locks.PatientCursor.execute
+
+    def interrupted(cursor, sql, parameters=()):
+        found = execute(cursor, sql, parameters)
+        if sql.startswith(statement):
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as raised:
+        patch.setattr(locks.PatientCursor, "execute", interrupted)
+        client.set_tag(run_id, "first", "1")
+    client.set_terminated(run_id, "KILLED")
+    assert raised.tb, "it holds the cursor that was left"
+    assert client.get_run(run_id).data.tags.keys().isdisjoint({"first"})
