@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from stores import use_store
@@ -42,9 +41,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.name != LONGEST, "end_to_end" not in item.path.parts))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_experiment() -> None:
+    """No experiment of the file before is chosen when the fixtures of a whole file begin."""
+    forget_experiment()
+
+
+def forget_experiment() -> None:
+    """Undo ``mlflow.set_experiment``, which keeps the experiment in a variable of the environment too."""
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].tracking.fluent._active_experiment_id = None
+
+
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder, without any setting of MLflow or of studies in the developer's environment."""
+    forget_experiment()  # without monkeypatch, which would bring it back
     monkeypatch.delenv("ABALONE_STORAGE", raising=False)
     for name in list(os.environ):
         if name.startswith("MLFLOW_") and name != "MLFLOW_DISABLE_TELEMETRY":
@@ -52,14 +65,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     if "mlflow" in sys.modules:
-        forget_settings(sys.modules["mlflow"])
-
-
-def forget_settings(mlflow: ModuleType) -> None:
-    """Undo what a test told MLflow, which keeps the chosen experiment in a variable of the environment too."""
-    mlflow.set_tracking_uri(None)
-    mlflow.tracking.fluent._active_experiment_id = None
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+        sys.modules["mlflow"].set_tracking_uri(None)
 
 
 @pytest.fixture(autouse=True)
