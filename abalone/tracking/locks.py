@@ -68,6 +68,7 @@ class PatientConnection(sqlite3.Connection):
         """Close, with all cursors: one that a Ctrl-C left behind with rows to read would keep the database locked."""
         for cursor in list(self.cursors):
             cursor.close()
+        self.cursors.clear()
         super().close()
 
 

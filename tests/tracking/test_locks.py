@@ -174,3 +174,12 @@ def test_a_ctrl_c_within_a_statement_leaves_no_lock(store, clock, monkeypatch, s
     client.set_terminated(run_id, "KILLED")
     assert raised.tb, "it holds the cursor that was left"
     assert client.get_run(run_id).data.tags.keys().isdisjoint({"first"})
+
+
+def test_a_connection_can_be_closed_twice_while_a_cursor_is_alive(own_folder):
+    connection = locks.PatientConnection("rows.db")
+    cursor = connection.execute("SELECT 1 UNION SELECT 2")
+    connection.close()
+    connection.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cursor.fetchone()
