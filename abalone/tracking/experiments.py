@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Experiment, LifecycleStage
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, ErrorCode
 
 from abalone.settings import UserError
 
@@ -37,6 +36,6 @@ def tag_experiment(experiment_id: str, key: str, value: str) -> None:
     try:
         client.set_experiment_tag(experiment_id, key, value)
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(BAD_REQUEST):
+        if error.error_code != "BAD_REQUEST":
             raise
         client.set_experiment_tag(experiment_id, key, value)
