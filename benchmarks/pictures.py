@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from abalone.tracking.addresses import runs_path
 from abalone.tracking.browse import HOST, serve
@@ -38,31 +39,39 @@ FIGURES = (
 SCREENSHOT = "curves.png"
 MAX_BYTES = 300_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}",  # it reaches no other host
+)
 WINDOW = ViewportSize(width=1600, height=1000)
 MILLISECONDS = 60_000  # for anything to appear
 
 
 @contextmanager
-def open_chromium() -> Iterator[Browser]:
-    """The system's Chromium; nothing is downloaded."""
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def open_chromium() -> Iterator[BrowserContext]:
+    """The system's Chromium; nothing is downloaded. Its profile keeps scripts compiled from one page to the next."""
+    with TemporaryDirectory() as profile, sync_playwright() as driver:
+        browser = driver.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=FLAGS, viewport=WINDOW
+        )
+        browser.set_default_timeout(MILLISECONDS)
+        expect.set_options(timeout=MILLISECONDS)
         yield browser
         browser.close()
 
 
 @contextmanager
-def fresh_page(browser: Browser, address: str, window: ViewportSize = WINDOW) -> Iterator[Page]:
-    """An address in a fresh profile, which reaches no other host."""
-    context = browser.new_context(viewport=window)
-    context.route(lambda url: f"//{HOST}:" not in url, lambda route: route.abort())
-    context.set_default_timeout(MILLISECONDS)
-    expect.set_options(timeout=MILLISECONDS)
-    page = context.new_page()
+def fresh_page(browser: BrowserContext, address: str) -> Iterator[Page]:
+    """An address in a browser that remembers no earlier visit."""
+    page = browser.new_page()
     page.goto(address, wait_until="domcontentloaded")
     yield page
-    context.close()
+    stored = {"origin": f"http://{urlsplit(address).netloc}", "storageTypes": "cookies,local_storage,indexeddb"}
+    browser.new_cdp_session(page).send("Storage.clearDataForOrigin", stored)
+    for opened in browser.pages[1:]:  # without the last page, the browser would end
+        opened.close()
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import pytest
 from helpers import ROOT, environment
 
 SERVER = Path(__file__).parent / "warm" / "server.py"
@@ -51,6 +52,13 @@ def warm_variables() -> dict[str, str]:
 def warm_environment() -> dict[str, str]:
     """As ``environment``, with ``warm_variables``, for commands whose figures no test looks at."""
     return environment() | warm_variables() | {"WARM_FIGURES": "blank"}
+
+
+def start_servers_warm(patch: pytest.MonkeyPatch) -> None:
+    """Have the servers that this process starts forked too; both the project and MLflow start them by its Python."""
+    patch.setattr(sys, "executable", PYTHON)
+    for name, value in warm_variables().items():
+        patch.setenv(name, value)
 
 
 def warm_mlflow_run(*arguments: str) -> subprocess.CompletedProcess:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from mlflow import MlflowClient
 from nbformat import NotebookNode
+from project_copies import copy_project
 
 from abalone.settings import STAGES
 from abalone.stages.lessons import LESSONS
@@ -57,8 +59,15 @@ def test_the_committed_notebook_holds_no_path_of_a_machine(committed):
 
 @pytest.mark.slow
 def test_every_cell_runs_and_gives_what_the_committed_one_gives(committed, own_folder: Path):
+    """With a copy of the project in its folder, which has fewer epochs."""
+    copy_project(own_folder)
+    for file in Path("experiments").glob("*.toml"):
+        fewer = re.sub(r"^(epochs|members) = .+", r"\1 = 5", file.read_text(), flags=re.M)
+        file.write_text(fewer)
     notebook = build_notebook(SOURCE.read_text(encoding="utf-8"))
     execute(notebook, own_folder)
+    runs = MlflowClient(f"sqlite:///{own_folder}/mlflow.db").search_runs(["1"], "tags.stage = 'encode'")
+    assert [run.data.params["epochs"] for run in runs] == ["5"]
     assert unwanted(notebook) == []
     assert kinds(notebook) == kinds(committed)
     assert not [text for text in texts(notebook) if str(own_folder) in text]

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from warm_processes import start_servers_warm
 
 from abalone.tuning.batches import BATCH
 from benchmarks.bench_requests import COMMANDS, FILE, measure, tracking_server
@@ -19,9 +20,11 @@ def sent(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     """The requests of every command of the benchmark."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, folder / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch, tracking_server(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        start_servers_warm(patch)
         patch.chdir(folder)
-        return measure(COMMANDS)
+        with tracking_server(folder):
+            return measure(COMMANDS)
 
 
 MOST = {

@@ -1,8 +1,8 @@
 """What a person sees who follows README's *Browse* by clicking: the real MLflow UI in a real browser.
 
 One ``main`` with few epochs and trials fills a store, and ``make ui``'s own command serves it to all tests of the file.
-Every test begins with a fresh browser profile at the address that this command prints. Sentences of pages are tested
-where they are written; here it is links, names, numbers and pictures.
+Every test begins at the address that this command prints, in a browser that remembers no test before. Sentences of
+pages are tested where they are written; here it is links, names, numbers and pictures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 from helpers import ROOT, environment
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from warm_processes import PYTHON, warm_variables
 
@@ -50,11 +49,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """What ``make ui`` prints; its server runs as long as the tests of this file."""
-    command = [sys.executable, "-m", "abalone.tracking.browse", "--port", str(free_port())]
+    command = [PYTHON, "-m", "abalone.tracking.browse", "--port", str(free_port())]
     ui = subprocess.Popen(
         command,
         cwd=folder,
-        env=settings(),
+        env=settings() | warm_variables(),
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -84,14 +83,14 @@ def runs(folder: Path) -> dict[str, Run]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator[BrowserContext]:
     with open_chromium() as browser:
         yield browser
 
 
 @pytest.fixture
-def page(chromium: Browser, address: str) -> Iterator[Page]:
-    """The printed address in a fresh profile."""
+def page(chromium: BrowserContext, address: str) -> Iterator[Page]:
+    """The printed address in a browser that remembers no test before."""
     with fresh_page(chromium, address) as page:
         yield page
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
-from warm_processes import PROGRAMS, warm_environment
+from warm_processes import PROGRAMS, PYTHON, warm_environment
 
 INSTALLED = ("pyproject.toml", "requirements.lock")  # what the environment is made from
 COPIED = ("abalone", "benchmarks", "deploy", "experiments", "tests", "MLproject", "Makefile", "conda.yaml", *INSTALLED)
@@ -31,7 +31,7 @@ def latest_run(folder: Path):
 def check_stage(folder: Path) -> None:
     _, run = latest_run(folder)
     assert run.info.run_name == "normalize" and run.data.params["batch_norm"] == "true"
-    command = [sys.executable, "-m", "abalone", "tune", "--base", "normalize", "--trials", "2"]
+    command = [PYTHON, "-m", "abalone", "tune", "--base", "normalize", "--trials", "2"]
     study = subprocess.run(command, cwd=folder, env=variables(folder), capture_output=True, text=True, timeout=300)
     assert study.returncode == 1 and "fit_many does not implement the layer BatchNorm1d" in study.stderr
 

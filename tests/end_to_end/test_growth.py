@@ -9,8 +9,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import environment
 from registry_store import version_with
+from warm_processes import PYTHON, warm_environment
 
 from abalone.data.reading import read
 from abalone.model.columns import MEASUREMENTS
@@ -46,8 +46,8 @@ def test_a_row_takes_at_most_one_and_a_half_kilobytes(store, tmp_path):
 
 def peak_memory(*arguments: str) -> int:
     """The most memory, in bytes, that a command has used."""
-    command = [sys.executable, "-c", MEASURED, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
+    command = [PYTHON, "-c", MEASURED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=warm_environment(), timeout=300)
     assert done.returncode == 0, done.stderr
     return int(done.stderr.splitlines()[-1])
 

@@ -20,6 +20,7 @@ from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 from abalone.data.reading import FILE_COLUMNS, SHIPPED_FILE
 
 COMMAND = [PYTHON, "-m", "abalone"]
+FIRST_STARTS = 4
 
 
 def start(*arguments: str) -> subprocess.Popen:
@@ -138,11 +139,11 @@ def test_a_command_under_nohup_outlives_its_terminal(store):
 def test_several_first_starts_on_a_new_database_share_one_experiment(own_folder, monkeypatch):
     uri = f"sqlite:///{own_folder / 'new.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    processes = [start("classify", "--epochs", "1", "--seed", str(seed)) for seed in range(8)]
+    processes = [start("classify", "--epochs", "1", "--seed", str(seed)) for seed in range(FIRST_STARTS)]
     for process in processes:
         output = process.communicate(timeout=300)
         assert process.returncode == 0, output
-    assert sorted(run.data.params["seed"] for run in runs(uri)) == [str(seed) for seed in range(8)]
+    assert sorted(run.data.params["seed"] for run in runs(uri)) == [str(seed) for seed in range(FIRST_STARTS)]
     assert not runs(uri, "Default")
 
 

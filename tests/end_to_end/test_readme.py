@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -43,7 +43,8 @@ def test_block(checkout: Path, number: int):
     if language == "text":
         assert_same_table(code, (checkout / "printed.txt").read_text())
     elif language == "python":
-        run([sys.executable, "-c", code], checkout)
+        shell, variables = warm_shell(f"python -c {shlex.quote(code)}")
+        run(shell, checkout, **variables)
     else:
         assert language == "bash"
         with ExitStack() as servers:
@@ -105,7 +106,9 @@ def server(command: str, port: int, folder: Path) -> Iterator[None]:
     try:
         deadline = time.monotonic() + 120
         while not listens(port):
-            assert process.poll() is None and time.monotonic() < deadline, f"{command} does not listen on {port}"
+            assert time.monotonic() < deadline, f"{command} does not listen on {port}"
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"{command} ended with {process.wait(0.1)}")
         yield
     finally:
         with suppress(ProcessLookupError):  # it ended by itself, and the assertion above says so

@@ -13,7 +13,7 @@ import pytest
 from helpers import free_port
 from kept_runs import contents
 from mlflow import MlflowClient
-from warm_processes import PYTHON, warm_environment
+from warm_processes import PYTHON, start_servers_warm, warm_environment
 
 from abalone.tracking.browse import listens
 from abalone.tracking.team_server import start, stop
@@ -26,6 +26,7 @@ STAGE = ("classify", "--epochs", "300")  # some seconds of training
 @pytest.fixture
 def port(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Port of a server with a database of its own."""
+    start_servers_warm(monkeypatch)
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # not to wait for what will not come

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
-from helpers import environment
 from mlflow.models import Model
 from planted_code import EXECUTED, plant_bomb
 from sample_models import GOOD_ROW, log_untrained_model, mlp_config, rows, untrained_model
+from warm_processes import start_servers_warm, warm_environment
 
 from abalone.data.reading import read
 from abalone.model.columns import MEASUREMENTS
@@ -49,20 +49,23 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def post(folder) -> Post:
+def post(folder) -> Iterator[Post]:
     """A function that posts a body to a server of that classifier."""
-    with model_server(str(folder), folder.parent / "server.log", {"OMP_NUM_THREADS": "1"}, folder.parent) as address:
+    with pytest.MonkeyPatch.context() as patch:
+        start_servers_warm(patch)
+        log = folder.parent / "server.log"
+        with model_server(str(folder), log, {"OMP_NUM_THREADS": "1"}, folder.parent) as address:
+            yield partial(send, address)
 
-        def send(kind: str, body: str) -> tuple[int, Any]:
-            request = urllib.request.Request(address, body.encode(), {"Content-Type": kind})
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return answer.status, json.load(answer)
-            except urllib.error.HTTPError as error:
-                text = error.read().decode()
-                return error.code, json.loads(text) if text.startswith("{") else text
 
-        yield send
+def send(address: str, kind: str, body: str) -> tuple[int, Any]:
+    request = urllib.request.Request(address, body.encode(), {"Content-Type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+        return error.code, json.loads(text) if text.startswith("{") else text
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -188,10 +191,9 @@ def test_mlflow_models_predict_scores_a_csv_file(store, tmp_path):
     config = mlp_config("regression")
     uri = log_untrained_model(config)
     FRAME.to_csv(tmp_path / "rows.csv", index=False)
-    mlflow_command = Path(sys.executable).with_name("mlflow")
-    command = [mlflow_command, "models", "predict", "-m", uri, "--env-manager", "local"]
+    command = ["mlflow", "models", "predict", "-m", uri, "--env-manager", "local"]
     command += ["-t", "csv", "-i", tmp_path / "rows.csv", "-o", tmp_path / "scored.json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=warm_environment(), timeout=120)
     assert done.returncode == 0, done.stderr
     answers = json.loads((tmp_path / "scored.json").read_text())["predictions"]
     expected = untrained_model(config)(encode(FRAME)).detach()[:, 0].tolist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,14 +11,17 @@ from tempfile import TemporaryDirectory
 
 import optuna
 import pytest
-from helpers import environment, free_port
+from helpers import free_port
 from tuning_helpers import search_runs
+from warm_processes import PYTHON, warm_environment
 
 from abalone.tracking.postgres import Postgres
 
 pytestmark = pytest.mark.slow
 TRIALS = 32
 SECONDS = 300  # at most, for what takes some ten
+# Warm, the process that trains is not the one that is started, so it says who it is.
+ABALONE = "import os, runpy; print(os.getpid(), flush=True); runpy.run_module('abalone', run_name='__main__')"
 
 
 @pytest.fixture
@@ -42,11 +44,12 @@ def study(store: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Ca
     return lambda: optuna.load_study(study_name="s", storage=postgres.url("optuna"))
 
 
-def start() -> subprocess.Popen:
-    command = [sys.executable, "-m", "abalone", "tune", "--study", "s", "--trials", str(TRIALS), "--epochs", "5"]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
-    )
+def start() -> tuple[subprocess.Popen, str]:
+    """Start a command of the study; its process, and the id by which trials name it."""
+    command = [PYTHON, "-c", ABALONE, "tune", "--study", "s", "--trials", str(TRIALS), "--epochs", "5"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=warm_environment())
+    return process, process.stdout.readline().strip()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -56,14 +59,14 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def count_held(study: Callable[[], optuna.Study], process: subprocess.Popen) -> int:
+def count_held(study: Callable[[], optuna.Study], pid: str) -> int:
     """Number of trials that a process is training; 0 before the study exists."""
     try:
         trials = study().get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
     except (KeyError, optuna.exceptions.StorageInternalError):
         return 0
     names = [trial.user_attrs.get("process", {}).get("process", "") for trial in trials]
-    return sum(f" {process.pid} " in name for name in names)
+    return sum(f" {pid} " in name for name in names)
 
 
 def assert_one_whole_study(study: optuna.Study) -> None:
@@ -79,10 +82,10 @@ def assert_one_whole_study(study: optuna.Study) -> None:
 
 
 def test_the_living_make_up_for_a_worker_that_is_killed_and_one_of_them_closes_the_study(study):
-    first = start()
-    victim = start()
-    last = start()
-    wait_until(lambda: count_held(study, victim) > 0)
+    first, _ = start()
+    victim, pid = start()
+    last, _ = start()
+    wait_until(lambda: count_held(study, pid) > 0)
     victim.kill()
     victim.communicate()
     for process in (first, last):
@@ -92,12 +95,13 @@ def test_the_living_make_up_for_a_worker_that_is_killed_and_one_of_them_closes_t
 
 
 def test_a_study_goes_on_when_its_database_restarts(study, postgres):
-    processes = [start(), start()]
-    wait_until(lambda: count_held(study, processes[0]) > 0)
+    first, pid = start()
+    last, _ = start()
+    wait_until(lambda: count_held(study, pid) > 0)
     postgres.stop("immediate")
     postgres.start()
     errors = ""
-    for process in processes:
+    for process in (first, last):
         out, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, out + err
         errors += err

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import optuna
 import pytest
@@ -139,9 +138,9 @@ def test_ctrl_c_at_any_moment_leaves_nothing_running(store, seed):
 
 
 def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
-    command = [Path(sys.executable).with_name("mlflow"), "run", ROOT, "-e", "tune", "--env-manager", "local"]
+    command = ["mlflow", "run", ROOT, "-e", "tune", "--env-manager", "local"]
     command += ["--experiment-name", "abalone", "-P", "study=s", "-P", f"trials={TRIALS}"]
-    process = popen(command, environment())
+    process = popen(command, warm_environment())
     line = process.stdout.readline()
     while "16 of 33" not in line:
         assert line, finish(process)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import http.client
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from helpers import environment, free_port
+from helpers import free_port
 from mlflow import MlflowClient
+from warm_processes import PYTHON, start_servers_warm, warm_environment
 
 from abalone.tracking.browse import listens
 from abalone.tracking.team_server import start, stop
@@ -24,7 +24,8 @@ READER = ("reader", "a password of the reader")
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Path, int, int]]:
     """A server with logins: its folder, and the ports of MLflow and PostgreSQL."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        start_servers_warm(patch)
         port = free_port()
         database_port = free_port()
         start(NAME, port, database_port=database_port, login=True, folder=Path(folder))
@@ -49,7 +50,7 @@ def login(server, monkeypatch):
 
 def abalone(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "abalone", *arguments], capture_output=True, text=True, env=environment(), timeout=300
+        [PYTHON, "-m", "abalone", *arguments], capture_output=True, text=True, env=warm_environment(), timeout=300
     )
 
 

@@ -2,6 +2,7 @@
 
 The command gets the arguments, folder, environment, input and output of this process, and the signals that are sent to
 it. This process ends with the command and as the command does; if this process is killed, the server kills the command.
+If this process leads a process group, its signals are those of the group, so the command's own group gets them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
-command = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "ignored": ignored}
+leads = os.getpgrp() == os.getpid()
+send = os.killpg if leads else os.kill
+command = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "ignored": ignored, "leads": leads}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("\0" + os.environ["WARM_SERVER"])
     socket.send_fds(server, [b"."], [0, 1, 2])
@@ -23,7 +26,7 @@ with socket.socket(socket.AF_UNIX) as server:
     answers = server.makefile()
     pid = int(answers.readline())
     for number in set(SIGNALS) - set(ignored):
-        signal.signal(number, lambda received, frame: os.kill(pid, received))
+        signal.signal(number, lambda received, frame: send(pid, received))
     status = int(answers.readline())
 if status < 0:
     if -status in SIGNALS:

@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import sys
+from pathlib import Path
 
 LIBRARIES = (
     "torch",
@@ -76,14 +77,16 @@ def watch(connection: socket.socket) -> dict:
         os.close(descriptor)
     pid = os.fork()
     if pid == 0:
-        os.setsid()
+        os.setpgid(0, 0)
         return command
+    os.setpgid(pid, pid)  # here too: a signal may come before the new process has done it
     os.closerange(0, 3)
     connection.sendall(f"{pid}\n".encode())
     ended = os.pidfd_open(pid)
     ready, _, _ = select.select([ended, connection], [], [])
     if ended not in ready:
-        os.kill(pid, signal.SIGKILL)
+        kill = os.killpg if command["leads"] else os.kill
+        kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if ended in ready:
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
@@ -98,6 +101,7 @@ def become(command: dict) -> None:
     os.environ.clear()
     os.environ.update(command["env"])
     os.chdir(command["cwd"])
+    sys.executable = str(Path(__file__).with_name("python"))  # MLflow starts its servers with it
     searched = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     sys.path[:1] = [command["cwd"], *searched]  # in place of this file's folder
     if os.environ.pop("WARM_FIGURES", "") == "blank":
