@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from abalone.data.labels import is_old
-from abalone.metrics import METRICS, Metric, metrics_of
+from abalone.metrics import METRICS, metrics_of
 from abalone.settings import UserError
 
 if TYPE_CHECKING:
@@ -73,21 +72,35 @@ def scores(task: str, rings: np.ndarray, predicted: np.ndarray, median: np.ndarr
     UserError
         If a prediction is not finite.
     """
+    return {name: score(name, rings, predicted, median) for name in metrics_of(task)}
+
+
+def score(name: str, rings: np.ndarray, predicted: np.ndarray, median: np.ndarray | None = None) -> float:
+    """Score predictions by one metric, as ``scores`` does by all metrics of its task.
+
+    Parameters
+    ----------
+    name : str
+        Name of the metric, of classification or regression.
+    rings, predicted, median
+        As for ``scores``.
+
+    Raises
+    ------
+    UserError
+        If a prediction is not finite.
+    """
+    from sklearn import metrics
+
     bad = int((~np.isfinite(predicted)).sum())
     if bad:
         raise UserError(f"{bad} of {len(predicted)} predictions are not finite; lower learning_rate")
+    metric = METRICS[name]
     truth = rings
     given = {"rings": predicted, "median": predicted if median is None else median}
-    if task == "classification":
+    if metric.task == "classification":
         truth = is_old(rings)
         given = {"probability": predicted, "label": predicted >= 0.5}
-    return {name: _score(METRICS[name], truth, given) for name in metrics_of(task)}
-
-
-def _score(metric: Metric, truth: np.ndarray, given: Mapping[str, np.ndarray]) -> float:
-    """A metric of the table, from what it is computed of."""
-    from sklearn import metrics
-
     function = metric.function
     if isinstance(function, str):
         function = getattr(metrics, function)

@@ -24,7 +24,7 @@ from abalone.evaluation.calibration import calibration_error, coverage, reliabil
 from abalone.evaluation.distribution_scores import distribution_scores, ring_frequencies
 from abalone.evaluation.explanations import partial_dependence, permutation_importance
 from abalone.evaluation.figures import importance_bars, loss_curves, partial_dependence_curves, reliability_diagram
-from abalone.evaluation.scores import scores
+from abalone.evaluation.scores import score
 from abalone.metrics import METRICS
 from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
 from abalone.settings import (
@@ -259,6 +259,6 @@ def _importance(
     task: str, metric: str, distribution: RingDistribution, x: Tensor, rings: np.ndarray
 ) -> dict[str, np.ndarray]:
     def loss(predicted: np.ndarray) -> float:
-        return scores(task, rings, predicted)[metric]
+        return score(metric, rings, predicted)
 
     return permutation_importance(NETWORKS[task](distribution), x, loss)
