@@ -43,7 +43,7 @@ def build_notebook(source: str) -> NotebookNode:
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
-def execute(notebook: NotebookNode, folder: Path) -> None:
+def execute(notebook: NotebookNode, folder: Path, project: Path = ROOT) -> None:
     """Execute all cells in a folder, with a tracking store in it, and keep their outputs in the notebook.
 
     Parameters
@@ -51,6 +51,8 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     notebook : NotebookNode
     folder : Path
         Working folder of the kernel.
+    project : Path
+        Folder that ``abalone`` is imported from.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     settings = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     settings |= {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(project),
         "IPYTHONDIR": str(folder / "ipython"),
     }
     where = {"metadata": {"path": str(folder)}}

@@ -56,9 +56,9 @@ def warm_environment() -> dict[str, str]:
 
 def start_servers_warm(patch: pytest.MonkeyPatch) -> None:
     """Have the servers that this process starts forked too; both the project and MLflow start them by its Python."""
-    patch.setattr(sys, "executable", PYTHON)
     for name, value in warm_variables().items():
         patch.setenv(name, value)
+    patch.setattr(sys, "executable", PYTHON)
 
 
 def warm_mlflow_run(*arguments: str) -> subprocess.CompletedProcess:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
+from abalone.data.splitting import Split
+from abalone.settings import StageSettings
 from benchmarks import bench_main, bench_population, bench_training, bench_tuning
 
 
@@ -14,10 +18,17 @@ def test_training_and_population_are_measured(monkeypatch):
     assert row["rows"] == 1670 and row["ratio"] > 1
     monkeypatch.setattr(bench_population, "WIDTHS", (16,))
     monkeypatch.setattr(bench_population, "EPOCHS", {1: 1, 10: 1, 100: 1})
-    monkeypatch.setattr(bench_population, "tiled", lambda settings, copies: bench_training.tiled(settings, 1))
+    monkeypatch.setattr(bench_population, "tiled", few_rows)
     rows = bench_population.measure(repeats=1)
     assert [row["population"] for row in rows] == ["one shape", "depths 1-4", "dropout", "one shape", "one shape"]
     assert all(row["ratio"] > 1 for row in rows)
+
+
+def few_rows(settings: StageSettings, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:
+    """A quarter of the rows, for any number of copies."""
+    x, rings, whole = bench_training.tiled(settings, 1)
+    few = {part: getattr(whole, part)[::4] for part in ("train", "val", "test")}
+    return x, rings, Split(**few, fingerprint=whole.fingerprint)
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def test_json_is_all_that_stdout_holds_and_mlflow_is_silent_without_debug(own_fo
     assert found["dry_run"] is False and decision["promotes"] and decision["version"] == 1
     assert decision["best"]["name"] == "encode" == decision["candidates"][0]["name"]
 
-    failed = abalone("promote", "--json", "true", "--experiment-name", "new")
+    failed = abalone("promote", "--json", "true", "--experiment-name", "new", python=PYTHON)
     assert failed.returncode == 1 and failed.stdout == ""
     assert "no candidate for classification and regression" in failed.stderr
     assert "INFO" not in failed.stderr

@@ -16,7 +16,7 @@ import yaml
 from helpers import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from warm_processes import warm_environment
+from warm_processes import PROGRAMS, warm_environment
 
 pytestmark = pytest.mark.slow
 PYENV = shutil.which("pyenv")
@@ -48,7 +48,7 @@ def conda_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     conda = home / "bin" / "conda"
     conda.write_text(CONDA.format(python=sys.executable, home=str(home)))
     conda.chmod(conda.stat().st_mode | stat.S_IEXEC)
-    script = CONDA_SH.format(home=home, bin=Path(sys.executable).parent)
+    script = CONDA_SH.format(home=home, bin=PROGRAMS)
     (home / "etc" / "profile.d" / "conda.sh").write_text(script)
     monkeypatch.setenv("MLFLOW_CONDA_HOME", str(home))
     return home
