@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from abalone.data.splitting import Split
 from abalone.settings import StageSettings, load_settings
+from abalone.side_by_side import worker_processes
 from abalone.training.population import fit_many
 from benchmarks.bench_training import cpu_seconds, tiled
 from benchmarks.guide_loop import prepare_guide, train_model
@@ -31,6 +33,8 @@ DESCRIPTIONS = {
 }
 WIDTHS = (32, 64)  # 64 is the width in the stages
 MEMORY_TARGET = 300
+WORKERS = 2
+WORKERS_TARGET = 0.6  # of the wall time of one process
 
 
 def populations(width: int, epochs: int) -> dict[str, list[StageSettings]]:
@@ -67,6 +71,35 @@ def measure(repeats: int = 5) -> list[dict]:
         return results
     finally:
         torch.set_num_threads(threads)
+
+
+def side_by_side(members: int = 32, epochs: int = 8, repeats: int = 3) -> tuple[float, float]:
+    """Wall time of ``fit_many`` in this process and with two workers, which have started; the best of some turns.
+
+    Returns
+    -------
+    float, float
+        Milliseconds of an epoch of all members.
+    """
+    base = load_settings("deepen", {"epochs": epochs, "device": "cpu"})
+    population = [_change(base, seed=i) for i in range(members)]
+    data = tiled(base, 1)
+    alone = []
+    shared = []
+    torch.set_num_threads(1)
+    with worker_processes(WORKERS):
+        fit_many(population, *data)
+        for _ in range(repeats):
+            shared.append(_wall_seconds(partial(fit_many, population, *data)))
+    for _ in range(repeats):
+        alone.append(_wall_seconds(partial(fit_many, population, *data)))
+    return 1000 * min(alone) / epochs, 1000 * min(shared) / epochs
+
+
+def _wall_seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def memory(members: int = 64) -> float:
@@ -164,6 +197,17 @@ def figures() -> list[Figure]:
                 aim=f"{aim}" if aim else "–",
             )
         )
+    alone, shared = side_by_side()
+    found.append(
+        Figure(
+            what=f"`fit_many`, 32 members of three layers, {WORKERS} workers, wall time of an epoch",
+            ours=f"{shared:,.0f} ms",
+            peer="the same in one process",
+            theirs=f"{alone:,.0f} ms",
+            result=f"{shared / alone:.2f} of its wall time",
+            aim=f"{WORKERS_TARGET}",
+        )
+    )
     found.append(
         Figure("`fit_many`, 64 members, memory beside the imports", f"{memory():.0f} MB", aim=f"{MEMORY_TARGET} MB")
     )

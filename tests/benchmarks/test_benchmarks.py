@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,8 @@ def test_training_and_population_are_measured(monkeypatch):
     rows = bench_population.measure(repeats=1)
     assert [row["population"] for row in rows] == ["one shape", "depths 1-4", "dropout", "one shape", "one shape"]
     assert all(row["ratio"] > 1 for row in rows)
+    monkeypatch.setattr(bench_population, "worker_processes", lambda workers: nullcontext())
+    assert min(bench_population.side_by_side(members=2, epochs=1, repeats=1)) > 0
 
 
 def few_rows(settings: StageSettings, copies: int) -> tuple[torch.Tensor, np.ndarray, Split]:

@@ -88,6 +88,7 @@ def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch, own
     many |= {"guide_ms": 53.4, "ours_ms": 1.27, "ratio": 42.0, "peak_share": 0.31}
     monkeypatch.setattr(bench_population, "measure", lambda: [many])
     monkeypatch.setattr(bench_population, "memory", lambda: 35.2)
+    monkeypatch.setattr(bench_population, "side_by_side", lambda: (200.0, 110.0))
     study = {"study_s": 5.2, "unpruned_s": 5.9, "tutorial_s": 171.6, "ratio": 33.0, "unpruned_ratio": 29.1}
     monkeypatch.setattr(bench_tuning, "measure", lambda: study | {"tracking_ms": 19.0})
     batch = {"what": bench_serving.BATCH, "ours": 2_000_000, "sklearn": 800_000, "ratio": 2.5}
@@ -109,6 +110,8 @@ def test_each_benchmark_makes_its_figures_from_what_it_measures(monkeypatch, own
     assert results["`mlflow run . -e classify --env-manager local`"] == ("6.45 s", "1.3 times the CPU time")
     of_population = results["`fit_many`, 16 members of three layers of width 32, 1,670 rows"]
     assert of_population == ("1.27 ms (31% of peak)", "42 times faster")
+    two_workers = results["`fit_many`, 32 members of three layers, 2 workers, wall time of an epoch"]
+    assert two_workers == ("110 ms", "0.55 of its wall time")
     assert results["a study of 48 trials of 50 epochs, tracked"] == ("5.2 s", "33 times less CPU")
     assert results["`main` with 2 workers, CPU"] == ("15 s", "15 times less CPU")
     assert results["rows scored: in a batch, CPU"] == ("2,000,000 a second", "2.5 times the rows")
