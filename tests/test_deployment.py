@@ -12,7 +12,8 @@ from unittest import mock
 
 import pytest
 import yaml
-from helpers import ROOT, environment
+from helpers import ROOT
+from warm_processes import warm_environment
 
 from abalone.tracking.team_server import _login_settings
 
@@ -140,7 +141,7 @@ def stand_in_for_kubernetes(monkeypatch: pytest.MonkeyPatch, pods: list[dict]) -
             pods.append(body)
             [container] = body["spec"]["template"]["spec"]["containers"]
             variables = {entry["name"]: entry["value"] for entry in container["env"]}
-            subprocess.run(container["command"], check=True, env=environment() | variables, timeout=300)
+            subprocess.run(container["command"], check=True, env=warm_environment() | variables, timeout=300)
 
         def read_namespaced_job_status(self, name: str, namespace: str, pretty: bool) -> SimpleNamespace:
             complete = SimpleNamespace(status="True", type="Complete", message="Job completed")

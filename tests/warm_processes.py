@@ -19,7 +19,7 @@ from helpers import ROOT, environment
 SERVER = Path(__file__).parent / "warm" / "server.py"
 ON_LINUX = hasattr(os, "pidfd_open")  # elsewhere, all processes are fresh ones
 PROGRAMS = SERVER.parent if ON_LINUX else Path(sys.executable).parent
-PYTHON = str(PROGRAMS / "python")  # takes -m or -c; in a process that has ``warm_variables``
+PYTHON = str(PROGRAMS / "python")  # takes -I, and -m or -c; in a process that has ``warm_variables``
 # What the command line sets before it imports torch and MLflow, both of which read it only then.
 SETTINGS = {"OMP_NUM_THREADS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,10 +143,10 @@ class World:
             (place / "first.data").write_text("".join(lines[::2]))
             (place / "second.data").write_text("".join(lines[1::2]))
 
-    def python(self, place: Path, *arguments: str, program: str = PYTHON, **env: str) -> str:
+    def python(self, place: Path, *arguments: str, **env: str) -> str:
         """Run Python in a folder, which is where it finds the project; return what it printed."""
         done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, env=self.env | env, cwd=place, timeout=300
+            [PYTHON, *arguments], capture_output=True, text=True, env=self.env | env, cwd=place, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -160,7 +159,7 @@ class World:
     def load_without_project(self, loads: Sequence[tuple[str, str]], **env: str) -> dict[str, Any]:
         """Load pairs of flavor and URI in this order, in a process that cannot import the project."""
         arguments = ["-I", "-c", LOADING + WITHOUT_PROJECT, json.dumps(loads)]
-        return json.loads(self.python(self.elsewhere, *arguments, program=sys.executable, **env))
+        return json.loads(self.python(self.elsewhere, *arguments, **env))
 
 
 @pytest.fixture(scope="module")

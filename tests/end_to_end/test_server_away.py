@@ -20,7 +20,7 @@ from abalone.tracking.team_server import start, stop
 
 pytestmark = pytest.mark.slow
 SECONDS = 300  # at most, for what takes some ten
-STAGE = ("classify", "--epochs", "300")  # some seconds of training
+STAGE = ("classify", "--epochs", "150")  # some seconds of training
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_a_stage_trained_while_its_server_was_killed_is_filed_when_it_is_ba
     output(*STAGE)
     [whole] = runs("FINISHED")
     stage = abalone(*STAGE)
-    assert "training 300 epochs" in stage.stdout.readline()
+    assert "training 150 epochs" in stage.stdout.readline()
     [left] = runs("RUNNING")
     kill_server(port)
     out, err = stage.communicate(timeout=SECONDS)

@@ -6,12 +6,11 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 
 import optuna
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from tuning_helpers import JOURNAL, search_runs
@@ -31,11 +30,6 @@ STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialSta
 def start(*options: str) -> subprocess.Popen:
     """Start a process that runs or resumes the study ``s``."""
     return popen([PYTHON, *COMMAND, *options], warm_environment())
-
-
-def start_cold(*options: str) -> subprocess.Popen:
-    """As ``start``, for the tests of its process group: with all its imports, and led by the process itself."""
-    return popen([sys.executable, *COMMAND, *options], environment())
 
 
 def popen(command: list, env: dict[str, str]) -> subprocess.Popen:
@@ -156,9 +150,9 @@ def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
 
 
 def test_ctrl_c_and_sigterm_end_the_workers_too(store):
-    process = start_cold("--workers", "2")
+    process = start("--workers", "2")
     assert "study s" in process.stdout.readline()
-    wait(process, 1.5)
+    wait(process, 0.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, while the workers import
     wait(process, 0.3)
     process.send_signal(signal.SIGTERM)  # as ``mlflow run`` does
@@ -169,7 +163,7 @@ def test_ctrl_c_and_sigterm_end_the_workers_too(store):
 
 
 def test_ctrl_c_before_the_workers_are_ready_leaves_no_traceback(store):
-    process = start_cold("--workers", "2")
+    process = start("--workers", "2")
     assert "study s" in process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, _, err = finish(process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +49,40 @@ def test_a_module_is_taken_from_pythonpath_and_code_from_the_command_line(python
     Path("far", "away.py").write_text("NAME = 'found'")
     process = start(python, "-c", "import sys, away; print(away.NAME, sys.argv)", "1", PYTHONPATH="far")
     assert process.communicate() == ("found ['-c', '1']\n", "")
+
+
+def test_its_open_files_are_its_own_by_their_numbers(python, own_folder):
+    code = "import os, sys; os.write(int(sys.argv[1]), b'written')"
+    with Path("file").open("w") as file:
+        number = os.dup2(file.fileno(), 77)
+    try:
+        subprocess.run([python, "-c", code, str(number)], env=warm_environment(), pass_fds=[number], check=True)
+    finally:
+        os.close(number)
+    assert Path("file").read_text() == "written"
+
+
+def test_isolated_it_has_neither_the_folder_nor_pythonpath(python, own_folder):
+    Path("near.py").write_text("")
+    code = "import importlib.util, sys; print(importlib.util.find_spec('near'), sys.argv)"
+    process = start(python, "-I", "-c", code, "1", PYTHONPATH=str(own_folder))
+    assert process.communicate() == ("None ['-c', '1']\n", "")
+
+
+def test_workers_of_multiprocessing_run_in_it(python):
+    code = "from multiprocessing import get_context\nwith get_context('forkserver').Pool(2) as pool:\n"
+    process = start(python, "-c", code + "    print(pool.map(abs, [-1, 2]))")
+    assert process.communicate() == ("[1, 2]\n", "")
+
+
+def test_a_signal_to_its_group_ends_what_it_has_started_too(python):
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WAIT!r}])"
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([python, "-c", child], env=warm_environment(), stdout=pipe, text=True, process_group=0)
+    assert process.stdout.readline() == "waiting\n"
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("", None), "nothing holds the pipe any more"
+    assert process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import environment
 from mlflow.tracking import MlflowClient
 from ring_fits import FRAME, ROWS, SHORT, X, short_fit
+from warm_processes import PYTHON, warm_environment
 
 from abalone.evaluation.scores import predict, scores
 from abalone.model.networks import RingRegressor
@@ -180,9 +179,9 @@ def test_both_models_load_in_a_fresh_process_elsewhere_and_both_flavors_agree(ru
     FRAME.head(200).to_json(source, orient="split")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    env = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+    env = {name: value for name, value in warm_environment().items() if name != "PYTHONPATH"}
     for task, uri in model_uris(run.info.run_id).items():
-        command = [sys.executable, "-I", "-c", ANSWERS_IN_A_FRESH_PROCESS, uri, str(source)]
+        command = [PYTHON, "-I", "-c", ANSWERS_IN_A_FRESH_PROCESS, uri, str(source)]
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=elsewhere, timeout=120)
         assert done.returncode == 0, done.stderr
         printed = json.loads(done.stdout)

@@ -6,12 +6,12 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT
 from mlflow import MlflowClient
+from warm_processes import PYTHON, warm_environment
 
 from abalone.settings import UserError
 from abalone.tracking.browse import browse, first_page, has_display
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def command(port: int) -> list[str]:
-    return [sys.executable, "-m", "abalone.tracking.browse", "--port", str(port)]
+    return [PYTHON, "-m", "abalone.tracking.browse", "--port", str(port)]
 
 
 def test_an_empty_store_says_what_to_run_first(store):
@@ -91,7 +91,7 @@ def test_the_address_is_printed_last_opened_and_the_same_on_a_server(store, own_
     browser = own_folder / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o755)
-    settings = {**environment(), "PYTHONPATH": str(ROOT), "DISPLAY": ":0", "BROWSER": f"{browser} %s"}
+    settings = {**warm_environment(), "PYTHONPATH": str(ROOT), "DISPLAY": ":0", "BROWSER": f"{browser} %s"}
     settings.pop("WAYLAND_DISPLAY", None)
 
     ui = subprocess.Popen(command(port), env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

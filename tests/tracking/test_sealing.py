@@ -7,14 +7,13 @@ import importlib
 import importlib.util
 import re
 import subprocess
-import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import environment
 from project_copies import copy_project
+from warm_processes import PYTHON, warm_environment
 
 import abalone.model
 from abalone.model import networks
@@ -93,7 +92,7 @@ def test_the_modules_of_the_copy_import_each_other_and_not_the_project():
 
 
 def test_the_copy_does_not_need_a_folder_and_a_traceback_names_its_modules():
-    done = subprocess.run([sys.executable, "-c", FROM_MEMORY], capture_output=True, text=True, env=environment())
+    done = subprocess.run([PYTHON, "-c", FROM_MEMORY], capture_output=True, text=True, env=warm_environment())
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["None", "[]", f"<{sealed_name()}.networks>"]
 
@@ -107,26 +106,26 @@ def test_other_modules_are_not_found_in_the_copy():
 
 
 def test_threads_may_import_the_copy_at_the_same_time():
-    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, env=environment())
+    done = subprocess.run([PYTHON, "-c", THREADS], capture_output=True, text=True, env=warm_environment())
     assert done.returncode == 0, done.stderr
 
 
 def test_the_files_are_those_of_the_start_of_the_process(tmp_path):
     project = copy_project(tmp_path / "project")
     (tmp_path / "written").mkdir()
-    command = [sys.executable, "-c", EDITED, tmp_path / "written"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=project)
+    command = [PYTHON, "-c", EDITED, tmp_path / "written"]
+    done = subprocess.run(command, capture_output=True, text=True, env=warm_environment(), cwd=project)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_name_changes_with_every_file(tmp_path):
-    ask = [sys.executable, "-c", "from abalone.tracking.sealing import sealed_name; print(sealed_name())"]
+    ask = [PYTHON, "-c", "from abalone.tracking.sealing import sealed_name; print(sealed_name())"]
 
     def name_after_editing(name: str) -> str:
         project = copy_project(tmp_path / name)
         with (project / "abalone" / "model" / f"{name}.py").open("a") as file:
             file.write("# edited\n")
-        return subprocess.check_output(ask, text=True, env=environment(), cwd=project).strip()
+        return subprocess.check_output(ask, text=True, env=warm_environment(), cwd=project).strip()
 
     with ThreadPoolExecutor(2) as pool:
         names = list(pool.map(name_after_editing, ("__init__", *MODULES)))

@@ -7,6 +7,7 @@ its ``atexit`` functions and its tracebacks.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import json
@@ -18,7 +19,11 @@ import signal
 import socket
 import struct
 import sys
+from multiprocessing.spawn import set_executable
 from pathlib import Path
+
+MOST_FILES = 64  # of a command
+HIGH = 500  # number of a file, above those in use
 
 LIBRARIES = (
     "torch",
@@ -70,17 +75,17 @@ def is_of_this_user(connection: socket.socket) -> bool:
 def watch(connection: socket.socket) -> dict:
     """Fork once more and return in the new process; send its id and its exit status, or kill it with its client."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
     command = json.loads(connection.makefile().readline())
-    for target, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, target)
-        os.close(descriptor)
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
+        connection.close()
+        open_files(files, command["files"])
         return command
     os.setpgid(pid, pid)  # here too: a signal may come before the new process has done it
-    os.closerange(0, 3)
+    for file in (0, 1, 2, *files):
+        os.close(file)
     connection.sendall(f"{pid}\n".encode())
     ended = os.pidfd_open(pid)
     ready, _, _ = select.select([ended, connection], [], [])
@@ -93,6 +98,15 @@ def watch(connection: socket.socket) -> dict:
     os._exit(0)
 
 
+def open_files(files: list[int], numbers: list[int]) -> None:
+    """Give each file the number that it has in the client; the command may name it."""
+    for file, number in zip([fcntl.fcntl(file, fcntl.F_DUPFD, HIGH) for file in files], numbers):
+        os.dup2(file, number)
+        os.close(file)
+    for file in set(files) - set(numbers):
+        os.close(file)
+
+
 def become(command: dict) -> None:
     """Take over the folder, the environment and the signals of the command."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -102,8 +116,9 @@ def become(command: dict) -> None:
     os.environ.update(command["env"])
     os.chdir(command["cwd"])
     sys.executable = str(Path(__file__).with_name("python"))  # MLflow starts its servers with it
-    searched = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    sys.path[:1] = [command["cwd"], *searched]  # in place of this file's folder
+    set_executable(sys.executable)
+    searched = [command["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[:1] = [] if command["arguments"][0] == "-I" else searched  # in place of this file's folder
     if os.environ.pop("WARM_FIGURES", "") == "blank":
         FigureCanvasAgg.print_png = print_pixel
     # MLflow reads this variable when it is imported.
@@ -111,13 +126,13 @@ def become(command: dict) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Do what ``python`` does with these arguments."""
-    option, what, *rest = arguments
+    """Do what ``python`` does with these arguments; ``-I`` is heard before, and other flags are not."""
+    start = min(arguments.index(option) for option in ("-m", "-c") if option in arguments)
+    option, what, *rest = arguments[start:]
     sys.argv = [option, *rest]
     if option == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
-        assert option == "-c", arguments
         exec(what, {"__name__": "__main__"})
 
 
