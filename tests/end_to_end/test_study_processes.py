@@ -153,7 +153,7 @@ def test_ctrl_c_and_sigterm_end_the_workers_too(store):
     process = start("--workers", "2")
     assert "study s" in process.stdout.readline()
     wait(process, 0.5)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, while the workers import
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, while the workers begin
     wait(process, 0.3)
     process.send_signal(signal.SIGTERM)  # as ``mlflow run`` does
     status, _, err = finish(process)
