@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # as on the command line: beside 
 MEMORY = Path("/dev/shm")  # where Linux has one
 LEAST_MEMORY = 8e9  # bytes free there: one test installs the pins, which take gigabytes
 LONGEST = "test_readme.py"
-RUNS = ("registry", "stages", "tuning")  # packages whose tests train or log models where they have a store
+RUNS = ("registry", "stages", "tests", "tuning")  # folders whose tests train or log models where they have a store
 
 
 def pytest_configure(config: pytest.Config) -> None:

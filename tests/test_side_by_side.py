@@ -30,6 +30,7 @@ from abalone.training.fit import fit
 from abalone.training.population import fit_many
 from abalone.training.ring_ensemble import fit_rings
 
+pytestmark = pytest.mark.slow
 DEEPEN = load_settings("deepen", {"device": "cpu", "epochs": 3})
 SHORT_RINGS = load_settings("rings", {**SHORT, "device": "cpu"})
 

@@ -43,6 +43,7 @@ def page(text) -> str:
     return html_page(text)
 
 
+@pytest.mark.slow
 def test_the_report_stands_on_its_own(found, text, page):
     for form in (text, html.unescape(page)):
         for row in (*claims_table(found), *details_table(found)):
@@ -222,6 +223,7 @@ def test_the_rows_of_a_printed_figure_show_it_beside_what_was_measured():
     assert epoch[1] == "epoch of the lowest test loss, a, less the guide's 5 (mean 13.0)"
 
 
+@pytest.mark.slow
 def test_the_report_is_a_tracked_run(store):
     said: list[str] = []
     run_report({stage: load_settings(stage, {"epochs": 2}) for stage in STAGES}, 3, said.append)

@@ -225,6 +225,7 @@ program.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, status", [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", 130)])
 def test_a_signal_that_arrives_in_a_del_is_not_lost(name, status):
     env = {**warm_environment(), "PYTHONPATH": str(ROOT)}

@@ -50,6 +50,7 @@ def test_odd_but_real_rows_are_kept(uci):
     assert height[2051] == 1.13
 
 
+@pytest.mark.slow
 def test_a_changed_shipped_file_is_refused(own_folder):
     """In a copy of the project, since the file belongs to the package."""
     shutil.copytree(ROOT / "abalone", "abalone", ignore=shutil.ignore_patterns("__pycache__"))
@@ -173,6 +174,7 @@ FILES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(content=FILES)
 @example(content="\n".join([*GOOD, YOUNG[:-1] + "9" * 25]).encode())

@@ -75,6 +75,7 @@ sys.exit("matplotlib.pyplot" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_drawing_does_not_import_pyplot_and_its_global_state():
     path = Path("roc.png").resolve()
     subprocess.run([sys.executable, "-c", DRAW_WITHOUT_PYPLOT, str(path)], check=True, cwd=ROOT)

@@ -276,6 +276,7 @@ def refusal_of(scorer: Scorer, table: pd.DataFrame) -> str:
     return refusal.value.message
 
 
+@pytest.mark.slow
 def test_malformed_rows_are_refused_by_name_or_scored_and_never_crash(make_scorer):
     classifier = make_scorer(mlp_config("classification"))
     outcomes = Counter()

@@ -91,6 +91,7 @@ def test_the_modules_of_the_copy_import_each_other_and_not_the_project():
     assert sealed_module("scorer").build is sealed.build
 
 
+@pytest.mark.slow
 def test_the_copy_does_not_need_a_folder_and_a_traceback_names_its_modules():
     done = subprocess.run([PYTHON, "-c", FROM_MEMORY], capture_output=True, text=True, env=warm_environment())
     assert done.returncode == 0, done.stderr
@@ -105,11 +106,13 @@ def test_other_modules_are_not_found_in_the_copy():
     assert importlib.util.find_spec("networks") is None
 
 
+@pytest.mark.slow
 def test_threads_may_import_the_copy_at_the_same_time():
     done = subprocess.run([PYTHON, "-c", THREADS], capture_output=True, text=True, env=warm_environment())
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_files_are_those_of_the_start_of_the_process(tmp_path):
     project = copy_project(tmp_path / "project")
     (tmp_path / "written").mkdir()
@@ -118,6 +121,7 @@ def test_the_files_are_those_of_the_start_of_the_process(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_name_changes_with_every_file(tmp_path):
     ask = [PYTHON, "-c", "from abalone.tracking.sealing import sealed_name; print(sealed_name())"]
 

@@ -40,6 +40,7 @@ def guides_loop(data: Data, settings: StageSettings) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGE_FILES)
 def test_fit_is_the_guides_loop_for_every_stage_file(few, stage):
     settings = load_settings(stage, {"epochs": EPOCHS, "device": "cpu"})

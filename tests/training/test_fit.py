@@ -44,6 +44,7 @@ def guide(data: Data, settings: StageSettings) -> tuple[nn.Module, dict[str, lis
     return model, curves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stage, overrides",
     [
