@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ POINTS = 15  # values per measurement
 
 
 def permutation_importance(
-    model: nn.Module, x: Tensor, loss: Callable[[np.ndarray], float], seed: int = 0
-) -> dict[str, np.ndarray]:
-    """How much the loss rises when one column is shuffled among the rows.
+    losses: Callable[[Tensor], Mapping[str, float]], x: Tensor, seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
+    """How much the losses of a model rise when one column is shuffled among the rows.
 
     Correlated columns, such as all of these that grow with the animal, stand in for one another: each of them alone
     looks less important than they are together.
@@ -27,30 +27,30 @@ def permutation_importance(
 
     Parameters
     ----------
-    model : nn.Module
-        In eval mode.
+    losses : callable
+        Maps rows [n, 10] to numbers by name, each lower for better predictions of these rows.
     x : Tensor [n, 10]
         Rows that the model was not trained on.
-    loss : callable
-        Maps predictions [n] to a number that is lower for better ones.
     seed : int, default 0
         Seed of the shuffles.
 
     Returns
     -------
-    dict of str to ndarray [R]
-        Rise of the loss in each of ``REPEATS`` shuffles, by column of the data file.
+    dict of str to dict of str to ndarray [R]
+        By loss and by column of the data file: its rise in each of ``REPEATS`` shuffles.
     """
     generator = np.random.default_rng(seed)
     orders = [torch.from_numpy(generator.permutation(len(x))) for _ in range(REPEATS)]
-    loss_before = loss(predict(model, x))
-    rises = {}
+    before = losses(x)
+    rises: dict[str, dict[str, np.ndarray]] = {name: {} for name in before}
     for column, places in _input_places().items():
-        shuffled = x.repeat(REPEATS, 1, 1)  # [R, n, 10]
-        for copy, order in zip(shuffled, orders):
-            copy[:, places] = x[order][:, places]
-        predicted = predict(model, shuffled.flatten(0, 1)).reshape(REPEATS, len(x))
-        rises[column] = np.array([loss(values) - loss_before for values in predicted])
+        after = []
+        for order in orders:
+            shuffled = x.clone()
+            shuffled[:, places] = x[order][:, places]
+            after.append(losses(shuffled))
+        for name, loss in before.items():
+            rises[name][column] = np.array([each[name] - loss for each in after])
     return rises
 
 

@@ -245,20 +245,18 @@ def _explanation_figures(validated: RingDistribution, logged: RingDistribution, 
     """
     x = data.x[data.split.val]
     rings = data.rings[data.split.val]
-    rises = {}
-    for task, metric in SELECTION.items():
-        rises[f"rise of {METRICS[metric].label_with_unit}"] = _importance(task, metric, validated, x, rings)
+
+    def losses(rows: Tensor) -> dict[str, float]:
+        predicted = answers(validated, rows)
+        found = {}
+        for task, metric in SELECTION.items():
+            label = f"rise of {METRICS[metric].label_with_unit}"
+            found[label] = score(metric, rings, predicted[PREDICTION_COLUMNS[task]])
+        return found
+
+    rises = permutation_importance(losses, x)
     curves = partial_dependence(RingRegressor(logged), x)
     return {
         "importance.png": importance_bars(rises, f"{STAGE}: a column shuffled among the validation rows"),
         "partial_dependence.png": partial_dependence_curves(curves, f"{STAGE}: mean predicted age by one measurement"),
     }
-
-
-def _importance(
-    task: str, metric: str, distribution: RingDistribution, x: Tensor, rings: np.ndarray
-) -> dict[str, np.ndarray]:
-    def loss(predicted: np.ndarray) -> float:
-        return score(metric, rings, predicted)
-
-    return permutation_importance(NETWORKS[task](distribution), x, loss)
