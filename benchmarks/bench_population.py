@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+import timeit
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -84,22 +84,13 @@ def side_by_side(members: int = 32, epochs: int = 50, repeats: int = 2) -> tuple
     base = load_settings("deepen", {"epochs": epochs, "device": "cpu"})
     population = [_change(base, seed=i) for i in range(members)]
     data = tiled(base, 1)
-    alone = []
-    shared = []
+    work = partial(fit_many, population, *data)
     torch.set_num_threads(1)
     with worker_processes(WORKERS):
-        fit_many(population, *data)
-        for _ in range(repeats):
-            shared.append(_wall_seconds(partial(fit_many, population, *data)))
-    for _ in range(repeats):
-        alone.append(_wall_seconds(partial(fit_many, population, *data)))
-    return 1000 * min(alone) / epochs, 1000 * min(shared) / epochs
-
-
-def _wall_seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        work()
+        shared = min(timeit.repeat(work, number=1, repeat=repeats))
+    alone = min(timeit.repeat(work, number=1, repeat=repeats))
+    return 1000 * alone / epochs, 1000 * shared / epochs
 
 
 def memory(members: int = 64) -> float:

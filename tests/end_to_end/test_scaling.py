@@ -5,7 +5,6 @@ What a machine has of its own here is a folder and the variables that ``make ser
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from documents import check_out, code_blocks, run, warm_shell
-from helpers import environment, free_port
+from helpers import free_port
 from mlflow import MlflowClient
-from warm_processes import PROGRAMS, PYTHON, warm_variables
+from warm_processes import PYTHON, warm_variables
 
 from abalone.tracking.browse import listens
 
@@ -74,10 +73,11 @@ class Team:
         """Run ``make``; what it prints to be entered on each machine is then in all of them."""
         # The test extra has what the extra for servers would install.
         command = ["make", "--assume-old", ".venv/.installed-server", *arguments]
-        command.append(f"PATH={PROGRAMS}{os.pathsep}{environment()['PATH']}")  # so that the servers start warm
+        variables = warm_variables()
+        command.append(f"PATH={variables['PATH']}")  # so that the servers start warm
         if "server-stop" not in arguments:
             command.append(f"PORT={self.port}")
-        printed = run(command, self.machines[0], **warm_variables())
+        printed = run(command, self.machines[0], **variables)
         self.exported |= exports(printed)
 
 

@@ -29,13 +29,14 @@ STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialSta
 
 def start(*options: str) -> subprocess.Popen:
     """Start a process that runs or resumes the study ``s``."""
-    return popen([PYTHON, *COMMAND, *options], warm_environment())
+    return popen([PYTHON, *COMMAND, *options])
 
 
-def popen(command: list, env: dict[str, str]) -> subprocess.Popen:
+def popen(command: list) -> subprocess.Popen:
     """Start a command in a process group of its own."""
+    pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True
+        command, stdout=pipe, stderr=pipe, text=True, env=warm_environment(), start_new_session=True
     )
 
 
@@ -134,7 +135,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_running(store, seed):
 def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
     command = ["mlflow", "run", ROOT, "-e", "tune", "--env-manager", "local"]
     command += ["--experiment-name", "abalone", "-P", "study=s", "-P", f"trials={TRIALS}"]
-    process = popen(command, warm_environment())
+    process = popen(command)
     line = process.stdout.readline()
     while "16 of 33" not in line:
         assert line, finish(process)

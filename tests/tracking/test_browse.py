@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, free_port
 from mlflow import MlflowClient
 from warm_processes import PYTHON, warm_environment
 
@@ -27,12 +27,6 @@ def add_run(experiment_name: str, **tags: str) -> str:
     run = client.create_run(experiment_id, tags=tags)
     client.set_terminated(run.info.run_id)
     return experiment_id
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def command(port: int) -> list[str]:
