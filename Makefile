@@ -10,8 +10,10 @@ endif
 HOST ?= $(shell hostname)
 # Python compiles a module when it imports it first; to compile all 15,000 at once takes longer than to copy them.
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
-# torch is installed from its pin in pyproject.toml, because its builds for CPU and for GPU have hashes of their own. What
-# only its GPU build for Linux needs is left out of the lock with it.
+# Ten times as fast as pip, but it does not read pip's settings, which may name another index; so pip follows if it fails.
+UV := uv pip install --quiet --python $(VENV)/bin/python
+# torch is installed from its pin in pyproject.toml, because its builds for CPU and for GPU have hashes of their own; by
+# pip, because its settings say which of them. What only its GPU build for Linux needs is left out of the lock with it.
 NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 # The page of the package itself has the API alone, so the packages below it are named.
 DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
@@ -88,28 +90,13 @@ mlflow.db: | $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) uv==0.13.9
+	$(UV) --require-hashes -r requirements.lock || $(PIP) --require-hashes -r requirements.lock
 	$(PIP) -e .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[test,docs]'
-	touch $@
-
-$(VENV)/.installed-jupyter: $(VENV)/.installed
-	$(PIP) -e '.[docs,jupyter]'
-	touch $@
-
-$(VENV)/.installed-server: $(VENV)/.installed
-	$(PIP) -e '.[server]'
-	touch $@
-
-$(VENV)/.installed-quality: $(VENV)/.installed
-	$(PIP) -e '.[quality]'
-	touch $@
-
-$(VENV)/.installed-peers: $(VENV)/.installed
-	$(PIP) -e '.[peers]'
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(UV) -e '.[$*]' || $(PIP) -e '.[$*]'
 	touch $@
 
 .PHONY: help run ui server server-stop test check lint format mlproject lock notebook jupyter docs bench bench-quality pictures clean

@@ -38,7 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in RUNS and "store" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: (item.path.name != LONGEST, "end_to_end" not in item.path.parts))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[bool, ...]:
+    """Key by which the tests are sorted; those that look at what the longest file makes first are behind its like."""
+    waits = "made" in item.fixturenames
+    return item.path.name != LONGEST, "end_to_end" not in item.path.parts, waits
 
 
 @pytest.fixture(autouse=True, scope="module")

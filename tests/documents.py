@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -48,7 +49,6 @@ def run(command: list[str], folder: Path, **variables: str) -> str:
 
 def clean() -> dict[str, str]:
     """The environment of a user who has configured nothing, except that ``make ui`` opens no browser."""
-    settings = {
-        name: value for name, value in environment().items() if name not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")
-    }
+    unset = [name for name in os.environ if name.startswith("MLFLOW_") and name != "MLFLOW_DISABLE_TELEMETRY"]
+    settings = {name: value for name, value in environment().items() if name not in ("PYTHONPATH", *unset)}
     return {**settings, "BROWSER": "true"}

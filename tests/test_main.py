@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow.tracking import MlflowClient
 from ring_fits import SHORT
+from warm_processes import start_workers_warm
 
 from abalone.main import run_main
 from abalone.settings import REGISTERED_MODELS, UserError, load_settings
@@ -124,7 +125,8 @@ def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):
     assert rings.run_id != classify.run_id
 
 
-def test_main_finds_the_same_whatever_the_number_of_workers(store):
+def test_main_finds_the_same_whatever_the_number_of_workers(store, monkeypatch):
+    start_workers_warm(monkeypatch)
     stages = {name: load_settings(name, {"epochs": 2, "device": "cpu"}) for name in ("encode", "regress")}
     rings = load_settings("rings", {**SHORT, "device": "cpu"})
     found = []

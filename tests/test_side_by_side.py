@@ -19,6 +19,7 @@ import pytest
 import torch
 from helpers import ROOT, environment
 from ring_fits import SHORT
+from warm_processes import start_workers_warm
 
 from abalone.claims.claims import measure_stages, train_stages
 from abalone.data.loading import load_data
@@ -33,6 +34,11 @@ from abalone.training.ring_ensemble import fit_rings
 pytestmark = pytest.mark.slow
 DEEPEN = load_settings("deepen", {"device": "cpu", "epochs": 3})
 SHORT_RINGS = load_settings("rings", {**SHORT, "device": "cpu"})
+
+
+@pytest.fixture(autouse=True)
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_workers_warm(monkeypatch)
 
 
 @pytest.fixture

@@ -61,6 +61,13 @@ def start_servers_warm(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "executable", PYTHON)
 
 
+def start_workers_warm(patch: pytest.MonkeyPatch) -> None:
+    """Have the fork server of multiprocessing forked too, from which this process gets its workers."""
+    for name, value in warm_variables().items():
+        patch.setenv(name, value)
+    patch.setattr("multiprocessing.spawn._python_exe", os.fsencode(PYTHON))
+
+
 def warm_mlflow_run(*arguments: str) -> subprocess.CompletedProcess:
     """Run ``mlflow run`` on this project from the test's folder; neither it nor its command imports the libraries."""
     command = ["mlflow", "run", ROOT, *arguments, "--env-manager", "local"]

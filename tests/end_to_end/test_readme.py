@@ -1,7 +1,7 @@
 """Every code block of the README runs, in order, in a clean copy of the project.
 
-``make run`` runs as it is: in fresh processes, with the real settings of every stage, study and report. The commands
-after it show how each is started alone; they start warm, and those that would repeat a long job get fewer epochs.
+The fixture ``made`` is its ``make run``. The commands after it show how each job is started alone; they start warm, and
+those that would repeat a long job get fewer epochs.
 """
 
 from __future__ import annotations
@@ -18,22 +18,30 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from documents import check_out, clean, code_blocks, run, warm_shell
+from documents import clean, code_blocks, run, warm_shell
 from helpers import ROOT
+from mlflow import MlflowClient
+from stores import copy_store
+
+from abalone.settings import STAGES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = code_blocks("README.md")
 SMALL = {
+    "mlflow run . -e classify": "-P epochs=2",
     "mlflow run . -e rings": "-P members=2 -P epochs=2",
     "mlflow run . -e tune": "-P epochs=2",
+    "python -m abalone regress": "--epochs 2",
     "mlflow run . -e report": "-P seeds=3 -P epochs=2",
 }
 SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that do not end, and the ports they listen on
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return check_out(tmp_path_factory.mktemp("checkout"))
+def checkout(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkout")
+    copy_store(made, folder)
+    return folder
 
 
 @pytest.mark.slow
@@ -52,16 +60,37 @@ def test_block(checkout: Path, number: int):
                 run_line(line.split("  #")[0].strip(), checkout, servers)
 
 
+@pytest.mark.slow
+def test_make_run_tracks_every_stage_in_its_experiment_and_ends_with_one_table(made: Path):
+    client = MlflowClient(f"sqlite:///{made / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("abalone").experiment_id])
+    status = {run.info.run_name: run.info.status for run in found}
+    trials = {name for name in status if name.startswith("trial ")}
+    studies = ["tune classification", "tuned encode", "tune regression", "tuned regress"]
+    promotions = ["promote classification", "promote regression"]
+    assert status.keys() - trials == {"main", *STAGES, "rings", *studies, *promotions, "report"}
+    assert {status.pop(name) for name in trials} <= {"FINISHED", "KILLED"}, "or pruned"
+    assert set(status.values()) == {"FINISHED"}
+
+    printed = (made / "printed.txt").read_text()
+    names = [row[0] for row in rows(printed)]
+    closing = names[names.index("stage") :]
+    assert closing[2:] == [*STAGES, "rings", "tuned encode", "tuned regress", "baseline", "the guide"]
+    assert "mlflow ui --backend-store-uri sqlite:///" in printed
+
+
 def run_line(command: str, folder: Path, servers: ExitStack) -> None:
     """Run one line of a block; a server stays until ``servers`` closes."""
     for start, port in SERVERS.items():
         if command.startswith(start):
             servers.enter_context(server(command, port, folder))
             return
-    if command == "make test":  # this test is a part of it
+    if command == "make run":
+        assert (folder / "printed.txt").exists()
+    elif command == "make test":  # this test is a part of it
         run(["make", "--dry-run", "test"], folder)
     elif command.startswith("make"):
-        (folder / "printed.txt").write_text(run(command.split(), folder))
+        run(command.split(), folder)
     elif command:
         small = [options for start, options in SMALL.items() if command.startswith(start)]
         shell, variables = warm_shell(" ".join([command, *small]))

@@ -35,7 +35,7 @@ class Team:
     """Machines that share a server, which is the first one's."""
 
     def __init__(self, folder: Path):
-        self.machines = [check_out(folder / f"machine-{number}") for number in range(4)]
+        self.machines = [check_out(folder / f"machine-{number}") for number in range(2)]
         self.port = str(free_port())
         self.exported: dict[str, str] = {}  # what is entered on every machine
 
@@ -88,7 +88,7 @@ def exports(text: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def team() -> Iterator[Team]:
-    """Four machines. Their folder is not pytest's, because PostgreSQL runs as another user if this one is root."""
+    """Two machines. Their folder is not pytest's, because PostgreSQL runs as another user if this one is root."""
     assert not listens(DATABASE_PORT), f"port {DATABASE_PORT} is in use by another program"
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -54,7 +55,7 @@ def test_a_module_is_taken_from_pythonpath_and_code_from_the_command_line(python
 def test_its_open_files_are_its_own_by_their_numbers(python, own_folder):
     code = "import os, sys; os.write(int(sys.argv[1]), b'written')"
     with Path("file").open("w") as file:
-        number = os.dup2(file.fileno(), 77)
+        number = fcntl.fcntl(file, fcntl.F_DUPFD, 77)  # or the next that is free
     try:
         subprocess.run([python, "-c", code, str(number)], env=warm_environment(), pass_fds=[number], check=True)
     finally:
