@@ -204,7 +204,7 @@ finally:
 """
 COPIES = 40
 # glibc keeps what was freed, a little more or less of it each time; so it returns it at once.
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
 
 
 @pytest.mark.slow
