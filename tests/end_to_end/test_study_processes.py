@@ -23,7 +23,9 @@ from abalone.tuning.storage import open_storage, open_study
 
 pytestmark = pytest.mark.slow
 TRIALS = 33
-COMMAND = ("-m", "abalone", "tune", "--study", "s", "--trials", str(TRIALS))
+EPOCHS = 20
+COMMAND = ("-m", "abalone", "tune", "--study", "s", "--trials", str(TRIALS), "--epochs", str(EPOCHS))
+LONG = 1000  # epochs of a study that is to be interrupted before its first batch ends
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 
 
@@ -52,9 +54,10 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def open_s() -> optuna.Study:
+def open_s(epochs: int = EPOCHS) -> optuna.Study:
     """Open the study ``s``."""
-    return open_study(Plan("encode", load_settings("encode"), read_space(SEARCHED_BY_DEFAULT)), "s", JOURNAL)
+    plan = Plan("encode", load_settings("encode", {"epochs": epochs}), read_space(SEARCHED_BY_DEFAULT))
+    return open_study(plan, "s", JOURNAL)
 
 
 def running() -> list:
@@ -151,7 +154,7 @@ def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
 
 
 def test_ctrl_c_and_sigterm_end_the_workers_too(store):
-    process = start("--workers", "2")
+    process = start("--workers", "2", "--epochs", str(LONG))
     assert "study s" in process.stdout.readline()
     wait(process, 0.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, while the workers begin
@@ -159,12 +162,12 @@ def test_ctrl_c_and_sigterm_end_the_workers_too(store):
     process.send_signal(signal.SIGTERM)  # as ``mlflow run`` does
     status, _, err = finish(process)
     assert status in (130, 143) and "Traceback" not in err
-    assert not open_s().get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING])
+    assert not open_s(LONG).get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING])
     assert not running()
 
 
 def test_ctrl_c_before_the_workers_are_ready_leaves_no_traceback(store):
-    process = start("--workers", "2")
+    process = start("--workers", "2", "--epochs", str(LONG))
     assert "study s" in process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, _, err = finish(process)
