@@ -25,28 +25,34 @@ SETTINGS = {"OMP_NUM_THREADS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_D
 
 
 @cache
-def _server() -> subprocess.Popen:
-    """Start the server; it ends when this process does, because its stdin is then closed."""
+def _server() -> str:
+    """Start the server unless another worker of pytest has; it ends when the tests do. Return its address."""
+    import fcntl  # Linux has it
+
+    tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    address = f"abalone-tests-{tests}"
+    with SERVER.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if f"@{address}\n" not in Path("/proc/net/unix").read_text():
+            _start(address, tests)
+    return address
+
+
+def _start(address: str, tests: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, SERVER, _address()],
+        [sys.executable, SERVER, address, str(tests)],
         env=environment() | SETTINGS,
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
     assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-def _address() -> str:
-    return f"abalone-tests-{os.getpid()}"
 
 
 def warm_variables() -> dict[str, str]:
     """What puts a ``python`` and an ``mlflow`` first on the path that need not import the libraries."""
-    if ON_LINUX:
-        _server()
-    return {"PATH": f"{PROGRAMS}{os.pathsep}{environment()['PATH']}", "WARM_SERVER": _address()}
+    address = _server() if ON_LINUX else ""
+    return {"PATH": f"{PROGRAMS}{os.pathsep}{environment()['PATH']}", "WARM_SERVER": address}
 
 
 def warm_environment() -> dict[str, str]:

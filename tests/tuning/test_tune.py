@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from registry_store import split_of
+from stores import copy_store, filling
 from tuning_helpers import JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
 
 from abalone.registry.promotion import promote
@@ -16,8 +17,24 @@ from abalone.tuning.results import count_states
 from abalone.tuning.study_run import BEST_SO_FAR
 
 
-def test_every_trial_is_a_run_with_its_own_status_and_curves(store):
-    _, study, said = tune()
+@pytest.fixture(scope="module")
+def tuned(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """A folder with the store of a study of 20 trials, and what ``tune`` returns."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with filling(folder, empty_database):
+        return folder, tune()
+
+
+@pytest.fixture
+def whole_study(tuned: tuple, store: str, own_folder: Path) -> tuple:
+    """That study in the store of a test; returns what ``tune`` has returned."""
+    folder, returned = tuned
+    copy_store(folder, own_folder)
+    return returned
+
+
+def test_every_trial_is_a_run_with_its_own_status_and_curves(whole_study):
+    _, study, said = whole_study
     counts = count_states(study)
     assert counts["complete"] + counts["pruned"] == 20 and counts["pruned"] > 0 and not counts["failed"]
     runs = trial_runs_by_status("s")
@@ -38,8 +55,8 @@ def test_every_trial_is_a_run_with_its_own_status_and_curves(store):
     assert "16 of 20 trials" in said[1] and "20 of 20 trials" in said[2]
 
 
-def test_only_the_winner_is_scored_on_the_test_rows(store):
-    result, _, _ = tune()
+def test_only_the_winner_is_scored_on_the_test_rows(whole_study):
+    result, _, _ = whole_study
     for run in search_runs("tags.study = 's'"):
         has_test_scores = any("test" in name for name in run.data.metrics)
         assert has_test_scores == (run.info.run_id == result.run_id), run.info.run_name
@@ -54,8 +71,8 @@ def test_the_run_of_a_study_charts_its_best_value_so_far_by_trial(store):
     assert [point.value for point in points] == best
 
 
-def test_the_run_of_a_study_holds_its_best_trial_counts_and_figures(store):
-    result, study, said = tune()
+def test_the_run_of_a_study_holds_its_best_trial_counts_and_figures(whole_study):
+    result, study, said = whole_study
     [run] = search_runs("tags.stage = 'tune'")
     assert run.data.metrics["best_value"] == study.best_value
     counts = {name.removeprefix("trials/"): n for name, n in run.data.metrics.items() if name.startswith("trials/")}
@@ -76,8 +93,8 @@ def test_the_run_of_a_study_holds_its_best_trial_counts_and_figures(store):
     assert f"{study.best_value:.4f}" in tags["mlflow.note.content"] and "-P study=s" in said[-1]
 
 
-def test_the_winner_is_a_nested_stage_run_that_says_how_far_it_is_from_its_trial(store):
-    result, study, _ = tune()
+def test_the_winner_is_a_nested_stage_run_that_says_how_far_it_is_from_its_trial(whole_study):
+    result, study, _ = whole_study
     run = MlflowClient().get_run(result.run_id)
     [parent] = search_runs("tags.stage = 'tune'")
     assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -88,8 +105,8 @@ def test_the_winner_is_a_nested_stage_run_that_says_how_far_it_is_from_its_trial
     assert f"a difference of {apart:.1e}" in note and (apart <= 1e-4 or "Why they differ" in note)
 
 
-def test_the_winner_can_be_promoted(store):
-    result, _, _ = tune()
+def test_the_winner_can_be_promoted(whole_study):
+    result, _, _ = whole_study
     [decision] = promote(("classification",), print)
     assert decision.challenger.run_id == result.run_id and decision.promotes
 

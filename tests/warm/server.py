@@ -1,8 +1,8 @@
 """A process that has imported the heavy libraries, and forks a copy of itself for each command of a test.
 
-Run with the name of its socket as the only argument, it ends when its stdin is closed. Nothing of the project is
-imported here, so a command may run any copy of it. A command ends as any Python program does: with its own exit status,
-its ``atexit`` functions and its tracebacks.
+Run with the name of its socket and the id of the process that runs the tests, it ends with that process. Nothing of
+the project is imported here, so a command may run any copy of it. A command ends as any Python program does: with its
+own exit status, its ``atexit`` functions and its tracebacks.
 """
 
 from __future__ import annotations
@@ -47,21 +47,23 @@ LIBRARIES = (
 )
 
 
-def wait_for_command(name: str) -> dict:
+def wait_for_command(name: str, tests: int) -> dict:
     """Fork for each connection, and return in the forked process what to run, with its output in place."""
+    ended = os.pidfd_open(tests)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that watch
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0" + name)
         listener.listen()
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([listener, sys.stdin], [], [])
-            if sys.stdin in ready:  # the tests have ended
+            ready, _, _ = select.select([listener, ended], [], [])
+            if ended in ready:
                 sys.exit()
             connection, _ = listener.accept()
             with connection:
                 if is_of_this_user(connection) and os.fork() == 0:
                     listener.close()
+                    os.close(ended)
                     return watch(connection)
 
 
@@ -146,6 +148,6 @@ if __name__ == "__main__":
     configure_mappers()  # of MLflow's tables
 
     gc.freeze()
-    command = wait_for_command(sys.argv[1])
+    command = wait_for_command(sys.argv[1], int(sys.argv[2]))
     become(command)
     run(command["arguments"])
