@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -17,7 +18,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from abalone.data.labels import is_old
 from abalone.data.reading import read
 from abalone.data.splitting import split
-from abalone.evaluation.scores import scores
+from abalone.evaluation.scores import score
 from abalone.model.networks import build
 from abalone.registry.decision import Decision
 from abalone.registry.promotion import promote
@@ -25,7 +26,7 @@ from abalone.registry.versions import versions
 from abalone.settings import PREDICTION_COLUMNS, REGISTERED_MODELS, SELECTION, TASKS, load_settings
 from abalone.tracking.file_sums import FILES_TAG, file_sums
 from abalone.tracking.flavor import log_model
-from abalone.tracking.run_logging import log_files, log_tags
+from abalone.tracking.run_logging import Scores, log_batch, log_files
 from abalone.tracking.runs import RunOptions, tracked_run
 
 CLASSIFIER = REGISTERED_MODELS["classification"]
@@ -64,18 +65,19 @@ def candidate(
     has_model : bool
         Whether to log an untrained model.
     """
-    dataset = read()
+    dataset = shipped()
     parts = split(dataset, seed)
     frame = dataset.frame.iloc[parts.val]
     rings = frame["Rings"].to_numpy()
     predicted, baseline = _plant_predictions(task, rings, skill, noise, draw)
     metric = SELECTION[task]
     final = {
-        f"val/{metric}": scores(task, rings, predicted)[metric],
-        f"baseline/val_{metric}": scores(task, rings, np.full(len(rings), baseline))[metric],
+        f"val/{metric}": score(metric, rings, predicted),
+        f"baseline/val_{metric}": score(metric, rings, np.full(len(rings), baseline)),
         f"test/{metric}": test,
     }
     final |= metrics or {}
+    logged = {name: value for name, value in final.items() if value is not None}
     with tracked_run(name, {"stage": name, "task": task}, RunOptions(experiment_name=experiment)) as run_id:
         if has_model:
             config = load_settings(STAGE_OF_TASK[task], {"hidden_sizes": "4"}).model_config()
@@ -84,12 +86,13 @@ def candidate(
         columns = {PREDICTION_COLUMNS[task]: predicted.round(9)}
         table = frame.assign(**columns).rename_axis("row").reset_index()
         log_files(run_id, texts={}, figures={}, tables={"predictions/val.json": table})
-        for key, value in final.items():
-            if value is not None:
-                mlflow.log_metric(key, value)
-        mlflow.log_params({"data": "uci", "seed": seed})
-        log_tags(run_id, {"dataset": dataset.sha256[:12], "split": parts.fingerprint} | (tags or {}))
+        params = {"data": "uci", "seed": str(seed)}
+        all_tags = {"dataset": dataset.sha256[:12], "split": parts.fingerprint} | (tags or {})
+        log_batch(run_id, params, final=[Scores(logged)], tags=all_tags)
     return run_id
+
+
+shipped = cache(read)
 
 
 def _plant_predictions(task: str, rings: np.ndarray, skill: float, noise: float, draw: int) -> tuple[np.ndarray, float]:

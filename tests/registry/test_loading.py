@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from registry_store import candidate, make_unsealed, model_folder, model_id_of, package_of, rename_package, replace_in
+from stores import copy_store, filling
 
 from abalone.data.reading import read
 from abalone.model.rows import BadRows
@@ -24,10 +25,20 @@ from abalone.settings import UserError
 ROWS = read().frame.head(20)
 
 
+@pytest.fixture(scope="module")
+def logged(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with the store of a logged classifier, and its address."""
+    folder = tmp_path_factory.mktemp("logged")
+    with filling(folder, empty_database):
+        return folder, f"models:/{model_id_of(candidate('logged', 0.5))}"
+
+
 @pytest.fixture
-def uri(store) -> str:
+def uri(logged: tuple[Path, str], store: str, own_folder: Path) -> str:
     """Address of a logged classifier."""
-    return f"models:/{model_id_of(candidate('logged', 0.5))}"
+    folder, uri = logged
+    copy_store(folder, own_folder)
+    return uri
 
 
 @pytest.fixture
