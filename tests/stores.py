@@ -6,11 +6,10 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
+from warm.shared_statements import share_statements
 
 
 @contextmanager
@@ -18,7 +17,7 @@ def use_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Make the database ``mlflow.db`` of a folder the tracking store of this process and its children."""
     import mlflow
 
-    _share_statements()
+    share_statements()
     _move_files(folder / "mlflow.db", folder)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -27,26 +26,6 @@ def use_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
-
-
-@cache
-def _share_statements() -> None:
-    """Have the stores of this process share compiled SQL, a fifth of a test's time; SQLAlchemy keeps it by engine."""
-    from mlflow.store.db import utils
-
-    create = utils.create_sqlalchemy_engine
-    first = create("sqlite://")
-    with first.connect():  # which completes its dialect, a part of the keys
-        pass
-
-    def create_alike(uri: str) -> Any:
-        engine = create(uri)
-        if engine.dialect.name == "sqlite":
-            engine.dialect = first.dialect
-            engine._compiled_cache = first._compiled_cache
-        return engine
-
-    utils.create_sqlalchemy_engine = create_alike
 
 
 @contextmanager

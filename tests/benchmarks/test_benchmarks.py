@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from abalone.data.splitting import Split
 from abalone.settings import StageSettings
+from abalone.tracking.database import database_path
 from benchmarks import bench_main, bench_population, bench_training, bench_tuning
 
 
@@ -44,8 +46,9 @@ def test_a_study_is_measured(monkeypatch, store):
 
 
 @pytest.mark.slow
-def test_the_whole_job_is_measured_with_its_workers(monkeypatch, store):
+def test_the_whole_job_is_measured_with_its_workers(monkeypatch, store, empty_database):
     """Here it is a report, which has workers too."""
+    monkeypatch.setattr(bench_main, "prepare_database", lambda: shutil.copy(empty_database, database_path()))
     monkeypatch.setattr(bench_main, "COMMAND", "report")
     monkeypatch.setattr(bench_main, "STAGES", ("encode",))
     monkeypatch.setattr(bench_main, "count_workers", lambda workers: 2)
