@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.spawn import set_executable
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def watch(connection: socket.socket) -> dict:
     os.setpgid(pid, pid)  # here too: a signal may come before the new process has done it
     for file in (0, 1, 2, *files):
         os.close(file)
-    connection.sendall(f"{pid}\n".encode())
+    with suppress(ConnectionError):  # the client was killed at once; see below
+        connection.sendall(f"{pid}\n".encode())
     ended = os.pidfd_open(pid)
     ready, _, _ = select.select([ended, connection], [], [])
     if ended not in ready:
