@@ -10,7 +10,7 @@ endif
 HOST ?= $(shell hostname)
 # Python compiles a module when it imports it first; to compile all 15,000 at once takes longer than to copy them.
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
-# Many times as fast as pip. It does not read pip's settings, which may name another index, so pip follows where it fails.
+# Many times as fast as pip. It does not read pip's settings, which may name another index, so pip follows if it fails.
 UV := uv pip install --quiet --python $(VENV)/bin/python
 # torch is installed from its pin in pyproject.toml, because its builds for CPU and for GPU have hashes of their own; by
 # pip, because its settings say which of them. What only its GPU build for Linux needs is left out of the lock with it.
