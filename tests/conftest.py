@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -26,7 +28,12 @@ RUNS = ("registry", "stages", "tests", "tuning")  # folders whose tests train or
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put temporary folders into memory: a test of the store commits a hundred times, and a disk takes its time."""
+    """Put temporary folders into memory: a test of the store commits a hundred times, and a disk takes its time.
+
+    Garbage is searched for as seldom as in a command.
+    """
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > LEAST_MEMORY:
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None

@@ -38,7 +38,8 @@ def few_rows(settings: StageSettings, copies: int) -> tuple[torch.Tensor, np.nda
 
 
 @pytest.mark.slow
-def test_a_study_is_measured(monkeypatch, store):
+def test_a_study_is_measured(monkeypatch, store, empty_database):
+    monkeypatch.setattr(bench_tuning, "prepare_database", lambda: shutil.copy(empty_database, database_path()))
     monkeypatch.setattr(bench_tuning, "TRIALS", 2)
     monkeypatch.setattr(bench_tuning, "TUTORIAL_TRIALS", 1)
     result = bench_tuning.measure()

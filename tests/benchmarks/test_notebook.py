@@ -58,7 +58,7 @@ def test_the_committed_notebook_holds_no_path_of_a_machine(committed):
 
 
 @pytest.mark.slow
-def test_every_cell_runs_and_gives_what_the_committed_one_gives(committed, own_folder: Path):
+def test_every_cell_runs_and_gives_what_the_committed_one_gives(committed, store: str, own_folder: Path):
     """With a copy of the project that has fewer epochs."""
     copy = copy_project(own_folder / "copy")
     for file in (copy / "experiments").glob("*.toml"):
@@ -66,7 +66,7 @@ def test_every_cell_runs_and_gives_what_the_committed_one_gives(committed, own_f
         file.write_text(fewer)
     notebook = build_notebook(SOURCE.read_text(encoding="utf-8"))
     execute(notebook, own_folder, project=copy)
-    runs = MlflowClient(f"sqlite:///{own_folder}/mlflow.db").search_runs(["1"], "tags.stage = 'encode'")
+    runs = MlflowClient(store).search_runs(["1"], "tags.stage = 'encode'")
     assert [run.data.params["epochs"] for run in runs] == ["5"]
     assert unwanted(notebook) == []
     assert kinds(notebook) == kinds(committed)

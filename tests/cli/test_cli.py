@@ -148,6 +148,18 @@ def abalone(*arguments: str, python: str = sys.executable) -> subprocess.Complet
     return subprocess.run([python, "-m", "abalone", *arguments], capture_output=True, text=True, env=env)
 
 
+def test_a_command_searches_the_libraries_for_garbage_less_often_and_not_at_its_end():
+    code = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count() > 0))  # the first here is called last
+sys.argv = ["abalone", "--help"]
+from abalone.cli.program import main
+main()
+"""
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert printed.splitlines()[-1] == "10000 True"
+
+
 @pytest.mark.slow
 def test_json_is_all_that_stdout_holds_and_mlflow_is_silent_without_debug(own_folder):
     """A fresh store, so that MLflow would report on its tables and on the experiment; a warm process does not tell."""

@@ -160,6 +160,7 @@ def run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()
     for library in LIBRARIES:
         importlib.import_module(library)
     from blank_figures import print_pixel
@@ -171,6 +172,7 @@ if __name__ == "__main__":
     share_statements()
     compile_statements()
     gc.freeze()
+    gc.enable()
     command = wait_for_command(sys.argv[1], int(sys.argv[2]))
     become(command)
     run_to_the_end(command["arguments"])
