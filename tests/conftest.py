@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import shutil
 import subprocess
@@ -32,8 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Garbage is searched for as seldom as in a command.
     """
-    gc.set_threshold(10_000)
-    atexit.register(gc.freeze)
+    from abalone.cli.program import collect_less_garbage
+
+    collect_less_garbage()
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > LEAST_MEMORY:
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None

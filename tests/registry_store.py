@@ -32,6 +32,7 @@ from abalone.tracking.runs import RunOptions, tracked_run
 CLASSIFIER = REGISTERED_MODELS["classification"]
 PROMOTION_PAGE = "#/experiments/1/runs/promotion"  # of a promotion that left no run
 STAGE_OF_TASK = {"classification": "encode", "regression": "regress"}
+shipped = cache(read)  # the shipped file
 
 
 def candidate(
@@ -90,9 +91,6 @@ def candidate(
         all_tags = {"dataset": dataset.sha256[:12], "split": parts.fingerprint} | (tags or {})
         log_batch(run_id, params, final=[Scores(logged)], tags=all_tags)
     return run_id
-
-
-shipped = cache(read)
 
 
 def _plant_predictions(task: str, rings: np.ndarray, skill: float, noise: float, draw: int) -> tuple[np.ndarray, float]:

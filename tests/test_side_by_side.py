@@ -163,9 +163,7 @@ def is_running(pid: int) -> bool:
 
 PROGRAM = """
 import os, sys, time
-from abalone import side_by_side
 from abalone.side_by_side import begin, run_all, worker_processes
-side_by_side.PRELOADED = ()  # these workers compute nothing
 print("started", flush=True)
 with worker_processes(2):
     pids = set(run_all(os.getpid, [()] * 20))

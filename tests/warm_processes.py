@@ -62,8 +62,7 @@ def warm_environment() -> dict[str, str]:
 
 def start_servers_warm(patch: pytest.MonkeyPatch) -> None:
     """Have the servers that this process starts forked too; both the project and MLflow start them by its Python."""
-    for name, value in warm_variables().items():
-        patch.setenv(name, value)
+    start_workers_warm(patch)
     patch.setattr(sys, "executable", PYTHON)
 
 

@@ -54,7 +54,7 @@ class Interrupted(SystemExit):
 
 def main() -> None:
     """Run the command line; a failure is one message on stderr and a nonzero exit status."""
-    _collect_less_garbage()
+    collect_less_garbage()
     debug = "--debug" in sys.argv
     set_defaults(debug)
     _handle_signals()
@@ -77,7 +77,7 @@ def main() -> None:
     sys.exit(status)
 
 
-def _collect_less_garbage() -> None:
+def collect_less_garbage() -> None:
     """Search for garbage less often, and not when the process ends.
 
     Importing torch and MLflow makes a million objects that stay. Python would search them eight times for cycles that

@@ -1,8 +1,8 @@
 """What a person sees who follows README's *Browse* by clicking: the real MLflow UI in a real browser.
 
-``make ui``'s own command serves what ``make run`` has left to all tests of the file.
-Every test begins at the address that this command prints, in a browser that remembers no test before. Sentences of
-pages are tested where they are written; here it is links, names, numbers and pictures.
+``make ui``'s own command serves what ``make run`` has left to all tests of the file. Every test begins at the address
+that this command prints, in a browser that remembers no test before. Sentences of pages are tested where they are
+written; here it is links, names, numbers and pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment
+from documents import clean
+from helpers import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from playwright.sync_api import BrowserContext, Locator, Page, expect
@@ -61,8 +62,7 @@ def address(made: Path) -> Iterator[str]:
 
 def settings() -> dict[str, str]:
     """The environment of a user who has configured nothing, with this project first on the path."""
-    kept = {name: value for name, value in environment().items() if not name.startswith("MLFLOW_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", "BROWSER": "true"}
+    return clean() | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")

@@ -166,9 +166,7 @@ if __name__ == "__main__":
     from blank_figures import print_pixel
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from shared_statements import compile_statements, share_statements
-    from sqlalchemy.orm import configure_mappers
 
-    configure_mappers()  # of MLflow's tables
     share_statements()
     compile_statements()
     gc.freeze()
