@@ -35,9 +35,12 @@ def check_out(folder: Path) -> Path:
 
 
 def warm_shell(command: str) -> tuple[list[str], dict[str, str]]:
-    """A shell in the project's environment whose Python has imported the libraries, and the variables that it needs."""
+    """A shell in the project's environment whose Python has imported the libraries, and the variables that it needs.
+
+    Its figures are blank; those of ``made`` are drawn.
+    """
     line = f'source .venv/bin/activate; PATH="{PROGRAMS}:$PATH"; {command}'
-    return ["bash", "-ec", line], {"WARM_SERVER": warm_variables()["WARM_SERVER"]}
+    return ["bash", "-ec", line], {"WARM_SERVER": warm_variables()["WARM_SERVER"], "WARM_FIGURES": "blank"}
 
 
 def run(command: list[str], folder: Path, **variables: str) -> str:

@@ -30,7 +30,8 @@ BLOCKS = code_blocks("README.md")
 SMALL = {
     "mlflow run . -e classify": "-P epochs=2",
     "mlflow run . -e rings": "-P members=2 -P epochs=2",
-    "mlflow run . -e tune": "-P epochs=2",
+    "mlflow run . -e tune --env-manager local --experiment-name abalone -P task": "-P epochs=2",
+    "mlflow run . -e tune --env-manager local --experiment-name abalone -P base": "-P epochs=2 -P trials=17",
     "python -m abalone regress": "--epochs 2",
     "mlflow run . -e report": "-P seeds=3 -P epochs=2",
 }
