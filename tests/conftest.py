@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -80,11 +80,22 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         sys.modules["mlflow"].set_tracking_uri(None)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def drawing() -> Iterator[Callable]:
+    """What this process draws is one pixel, in fixtures of whole files too; the function is the one that draws."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    draw = FigureCanvasAgg.print_png
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FigureCanvasAgg, "print_png", print_pixel)
+        yield draw
+
+
 @pytest.fixture(autouse=True)
-def figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this process draws is one pixel, except in tests marked with ``draws``."""
-    if not request.node.get_closest_marker("draws"):
-        monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", print_pixel)
+def figures(request: pytest.FixtureRequest, drawing: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests marked with ``draws`` draw their figures."""
+    if request.node.get_closest_marker("draws"):
+        monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", drawing)
 
 
 @pytest.fixture(scope="session")
