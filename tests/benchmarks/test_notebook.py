@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 from mlflow import MlflowClient
 from nbformat import NotebookNode
 from project_copies import copy_project
+from warm_processes import start_servers_warm
 
 from abalone.settings import STAGES
 from abalone.stages.lessons import LESSONS
@@ -58,8 +58,10 @@ def test_the_committed_notebook_holds_no_path_of_a_machine(committed):
 
 
 @pytest.mark.slow
-def test_every_cell_runs_and_gives_what_the_committed_one_gives(committed, store: str, own_folder: Path):
-    """With a copy of the project that has fewer epochs."""
+def test_every_cell_runs_and_gives_what_the_committed_one_gives(committed, store: str, own_folder, monkeypatch):
+    """In a warm kernel, with blank figures and a copy of the project that has fewer epochs."""
+    start_servers_warm(monkeypatch)
+    monkeypatch.setenv("WARM_FIGURES", "blank")
     copy = copy_project(own_folder / "copy")
     for file in (copy / "experiments").glob("*.toml"):
         fewer = re.sub(r"^(epochs|members) = .+", r"\1 = 5", file.read_text(), flags=re.M)

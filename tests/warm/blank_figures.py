@@ -10,4 +10,6 @@ PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQV
 
 def print_pixel(canvas: Any, file: Any, **options: Any) -> None:
     """Take the place of ``FigureCanvasAgg.print_png``."""
+    if "draw" in vars(canvas.figure):  # matplotlib only asks for the renderer, to crop a figure of a notebook
+        canvas.figure.draw(canvas.get_renderer())
     file.write(PIXEL)
