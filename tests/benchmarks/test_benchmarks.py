@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from abalone.data.splitting import Split
-from abalone.settings import StageSettings
+from abalone.settings import StageSettings, load_settings
 from abalone.tracking.database import database_path
 from benchmarks import bench_main, bench_population, bench_training, bench_tuning
 
@@ -42,6 +42,7 @@ def test_a_study_is_measured(monkeypatch, store, empty_database):
     monkeypatch.setattr(bench_tuning, "prepare_database", lambda: shutil.copy(empty_database, database_path()))
     monkeypatch.setattr(bench_tuning, "TRIALS", 2)
     monkeypatch.setattr(bench_tuning, "TUTORIAL_TRIALS", 1)
+    monkeypatch.setattr(bench_tuning, "load_settings", lambda stage, given: load_settings(stage, given | {"epochs": 8}))
     result = bench_tuning.measure()
     assert result["tracking_ms"] > 0 and result["ratio"] > 1
 
