@@ -27,7 +27,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
+from mlflow.utils.yaml_utils import read_yaml
 
 from abalone.model.columns import MEASUREMENTS, RAW_COLUMNS
 from abalone.model.rows import BadRows
@@ -208,7 +208,7 @@ def load_model(uri: str, recorded: str = "", address: str = "") -> LoadedModel:
     with _checked_copy(uri, part_of_pyfunc(recorded), recorded, address) as folder:
         files = recorded or file_sums(folder)
         try:
-            with _undo_imports_on_failure(_own_package(folder)), _pickles_refused():
+            with _path_kept(), _undo_imports_on_failure(_own_package(folder)), _pickles_refused():
                 pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
             columns = _answer_columns(pyfunc)
         except Exception as error:  # damaged files raise errors of any kind
@@ -307,7 +307,7 @@ def _own_package(folder: Path) -> str:
     Without the check, Python would take a package that this process has imported already: the project's own code for a
     model logged before models were sealed, or the code of another model for one whose own is lost.
     """
-    flavor = Model.load(str(folder)).flavors.get("python_function", {})
+    flavor = read_yaml(str(folder), "MLmodel")["flavors"].get("python_function", {})
     package = flavor.get("loader_module", "").partition(".")[0]
     if package == PROJECT:
         raise ImportError("it was logged by an older version of the project, which did not seal its code")
@@ -326,6 +326,16 @@ def _answer_columns(pyfunc: Any) -> tuple[str, ...]:
 
 
 @contextmanager
+def _path_kept() -> Iterator[None]:
+    """Take off Python's path what MLflow puts there: a folder that is about to be deleted."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+@contextmanager
 def _undo_imports_on_failure(package: str) -> Iterator[None]:
     """Forget a package that was imported in part.
 
@@ -333,11 +343,9 @@ def _undo_imports_on_failure(package: str) -> Iterator[None]:
     model too.
     """
     modules_before = set(sys.modules)
-    path_before = list(sys.path)
     try:
         yield
     except BaseException:
-        sys.path[:] = path_before
         for name in set(sys.modules) - modules_before:
             if name.partition(".")[0] == package:
                 del sys.modules[name]

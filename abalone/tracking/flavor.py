@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -199,11 +200,13 @@ def save_model(
 
 def requirements() -> list[str]:
     """Packages that a logged model needs to load and predict, pinned to the installed versions."""
-    pins = []
-    for name in REQUIREMENTS:
-        release = version(name).split("+")[0]
-        pins.append(f"{name}=={release}")
-    return pins
+    return [_pin(name) for name in REQUIREMENTS]
+
+
+@cache
+def _pin(name: str) -> str:
+    release = version(name).split("+")[0]
+    return f"{name}=={release}"
 
 
 def _seal(model: nn.Module, config: Mapping[str, Any], example: pd.DataFrame) -> nn.Module:
