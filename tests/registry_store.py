@@ -17,7 +17,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from abalone.data.labels import is_old
 from abalone.data.reading import read
-from abalone.data.splitting import split
+from abalone.data.splitting import Split, split
 from abalone.evaluation.scores import score
 from abalone.model.networks import build
 from abalone.registry.decision import Decision
@@ -33,6 +33,11 @@ CLASSIFIER = REGISTERED_MODELS["classification"]
 PROMOTION_PAGE = "#/experiments/1/runs/promotion"  # of a promotion that left no run
 STAGE_OF_TASK = {"classification": "encode", "regression": "regress"}
 shipped = cache(read)  # the shipped file
+
+
+@cache
+def shipped_parts(seed: int) -> Split:
+    return split(shipped(), seed)
 
 
 def candidate(
@@ -67,7 +72,7 @@ def candidate(
         Whether to log an untrained model.
     """
     dataset = shipped()
-    parts = split(dataset, seed)
+    parts = shipped_parts(seed)
     frame = dataset.frame.iloc[parts.val]
     rings = frame["Rings"].to_numpy()
     predicted, baseline = _plant_predictions(task, rings, skill, noise, draw)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mlflow import MlflowClient
 from registry_store import CLASSIFIER, candidate, promote_one, refusals, say_nothing, version_with
+from stores import copy_store, filling
 
 from abalone.registry.rollback import rollback
 from abalone.registry.versions import versions
@@ -24,10 +27,25 @@ def client(store) -> MlflowClient:
     return MlflowClient()
 
 
-def test_a_rollback_restores_the_previous_champion_and_a_second_one_undoes_it(client):
-    for name, skill in (("first", 0.4), ("second", 0.6)):
-        candidate(name, skill)
-        promote_one()
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store in which one champion has replaced another."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        for name, skill in (("first", 0.4), ("second", 0.6)):
+            candidate(name, skill)
+            promote_one()
+    return folder
+
+
+@pytest.fixture
+def replaced(filled, client, own_folder) -> MlflowClient:
+    """Client of a store in which one champion has replaced another."""
+    copy_store(filled, own_folder)
+    return client
+
+
+def test_a_rollback_restores_the_previous_champion_and_a_second_one_undoes_it(replaced):
     said = []
     rollback(("classification",), said.append)
     assert "version 1 is champion again; 2 is previous" in said[0]
@@ -38,10 +56,7 @@ def test_a_rollback_restores_the_previous_champion_and_a_second_one_undoes_it(cl
     assert all("rolled_back" not in version.tags for version in versions("classification"))
 
 
-def test_neither_a_rolled_back_run_nor_one_with_the_same_score_is_promoted_again(client):
-    for name, skill in (("first", 0.4), ("second", 0.6)):
-        candidate(name, skill)
-        promote_one()
+def test_neither_a_rolled_back_run_nor_one_with_the_same_score_is_promoted_again(replaced):
     rollback(("classification",), say_nothing)
     candidate("twin", 0.6)
     decision = promote_one()
@@ -89,10 +104,7 @@ def aliases() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("writes", range(5))
-def test_a_rollback_that_was_killed_is_completed_by_the_next_one_and_can_be_undone(client, monkeypatch, writes):
-    for name, skill in (("first", 0.4), ("second", 0.6)):
-        candidate(name, skill)
-        promote_one()
+def test_a_rollback_that_was_killed_is_completed_by_the_next_one_and_can_be_undone(replaced, monkeypatch, writes):
     rollback_killed_after(writes, monkeypatch)
     assert version_with("champion").version in (1, 2), "there is a champion at any time"
     rollback(("classification",), say_nothing)
@@ -106,10 +118,7 @@ def marked() -> list[int]:
     return [version.version for version in versions("classification") if "rolled_back" in version.tags]
 
 
-def test_a_promotion_after_a_rollback_that_was_killed_can_be_rolled_back(client, monkeypatch):
-    for name, skill in (("first", 0.4), ("second", 0.6)):
-        candidate(name, skill)
-        promote_one()
+def test_a_promotion_after_a_rollback_that_was_killed_can_be_rolled_back(replaced, monkeypatch):
     rollback_killed_after(3, monkeypatch)
     candidate("third", 0.8)
     promote_one()
@@ -127,10 +136,7 @@ def test_a_champion_that_is_its_own_previous_version_is_not_rolled_back(client):
     assert marked() == []
 
 
-def test_a_rollback_to_a_version_that_is_deleted_meanwhile_leaves_the_champion_as_it_is(client, monkeypatch):
-    for name, skill in (("first", 0.4), ("second", 0.6)):
-        candidate(name, skill)
-        promote_one()
+def test_a_rollback_to_a_version_that_is_deleted_meanwhile_leaves_the_champion_as_it_is(replaced, monkeypatch):
     mark = MlflowClient.set_registered_model_tag
 
     def mark_and_delete(client, *arguments):
@@ -140,5 +146,5 @@ def test_a_rollback_to_a_version_that_is_deleted_meanwhile_leaves_the_champion_a
     with monkeypatch.context() as patch, pytest.raises(UserError, match="no version 1 any more"):
         patch.setattr(MlflowClient, "set_registered_model_tag", mark_and_delete)
         rollback(("classification",), say_nothing)
-    assert client.get_registered_model(CLASSIFIER).aliases == {"champion": 2}
-    assert marked() == [] and "rolling_back" not in client.get_registered_model(CLASSIFIER).tags
+    assert replaced.get_registered_model(CLASSIFIER).aliases == {"champion": 2}
+    assert marked() == [] and "rolling_back" not in replaced.get_registered_model(CLASSIFIER).tags
