@@ -9,13 +9,16 @@ import signal
 import subprocess
 import threading
 import tomllib
+from pathlib import Path
 
 import mlflow
 import pytest
 from data_files import write_diverging_rows
 from helpers import process_tags_with
+from mlflow.entities import Run
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
+from stores import copy_store, filling
 
 from abalone.data.reading import read
 from abalone.settings import load_settings, read_toml
@@ -29,9 +32,26 @@ REGRESSOR_SCORES = ("rmse", "mae", "r2")
 
 
 def run(stage: str = "classify", **overrides):
-    """Run one stage, with three epochs by default; return its run as MLflow keeps it."""
-    result = run_stage(stage, load_settings(stage, {"epochs": 3, **overrides}))
+    """Run one stage, with one epoch by default; return its run as MLflow keeps it."""
+    result = run_stage(stage, load_settings(stage, {"epochs": 1, **overrides}))
     return MlflowClient().get_run(result.run_id)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, dict[str, Run]]:
+    """Folder of a store with runs of three stages, of three epochs each, and the runs by stage."""
+    folder = tmp_path_factory.mktemp("stages")
+    with filling(folder, empty_database):
+        runs = {stage: run(stage, epochs=3) for stage in ("encode", "classify", "regress")}
+    return folder, runs
+
+
+@pytest.fixture
+def runs(filled, store, own_folder) -> dict[str, Run]:
+    """The runs of three stages, by stage."""
+    folder, runs = filled
+    copy_store(folder, own_folder)
+    return runs
 
 
 def curve(run_id: str, name: str) -> list[tuple[int, float]]:
@@ -56,8 +76,8 @@ def model_uri(kept) -> str:
     return page(kept).split('load_model("')[1].split('"')[0]
 
 
-def test_a_run_holds_parameters_tags_and_the_data_set(store):
-    kept = run("encode")
+def test_a_run_holds_parameters_tags_and_the_data_set(runs):
+    kept = runs["encode"]
     settings = load_settings("encode", {"epochs": 3})
     assert kept.info.status == "FINISHED"
     assert kept.info.run_name == "encode"
@@ -76,8 +96,8 @@ def test_a_run_holds_parameters_tags_and_the_data_set(store):
 @pytest.mark.parametrize(
     "stage, curve_name, scores", [("classify", "accuracy", CLASSIFIER_SCORES), ("regress", "rmse", REGRESSOR_SCORES)]
 )
-def test_a_run_holds_curves_and_final_scores(store, stage, curve_name, scores):
-    kept = run(stage)
+def test_a_run_holds_curves_and_final_scores(runs, stage, curve_name, scores):
+    kept = runs[stage]
     for part in SPLITS:
         for name in ("loss", curve_name):
             steps = [step for step, _ in curve(kept.info.run_id, f"{name}/{part}")]
@@ -98,16 +118,16 @@ def test_a_run_holds_curves_and_final_scores(store, stage, curve_name, scores):
     assert metrics[f"val/{curve_name}"] == pytest.approx(reported, abs=1e-5)
 
 
-def test_final_scores_and_epochs_are_metrics_of_the_logged_model_too(store):
-    kept = run("classify")
+def test_final_scores_and_epochs_are_metrics_of_the_logged_model_too(runs):
+    kept = runs["classify"]
     model_id = model_uri(kept).removeprefix("models:/")
     shown = {metric.key: metric.value for metric in MlflowClient().get_logged_model(model_id).metrics}
     for name in ("test/accuracy", "baseline/val_accuracy", "best_epoch", "reported_epoch"):
         assert shown[name] == kept.data.metrics[name]
 
 
-def test_a_run_holds_figures_tables_and_the_command_that_repeats_it(store):
-    kept = run("classify")
+def test_a_run_holds_figures_tables_and_the_command_that_repeats_it(runs):
+    kept = runs["classify"]
     run_id = kept.info.run_id
     assert artifacts(run_id) >= {"curves.png", "roc.png", "confusion.png", "settings.toml", "command.txt"}
     assert artifacts(run_id, "predictions") == {"predictions/val.json", "predictions/test.json"}
@@ -120,12 +140,12 @@ def test_a_run_holds_figures_tables_and_the_command_that_repeats_it(store):
     assert table["columns"][:6] == ["row", "predicted_label", "true_label", "correct", "Rings", "probability_old"]
     shown = {item["path"] for item in json.loads(kept.data.tags["mlflow.loggedArtifacts"])}
     assert "predictions/test.json" in shown, "the UI shows the tables that this tag names"
-    assert artifacts(run("regress").info.run_id) >= {"curves.png", "predicted_actual.png", "residuals.png"}
+    assert artifacts(runs["regress"].info.run_id) >= {"curves.png", "predicted_actual.png", "residuals.png"}
 
 
-def test_a_page_compares_the_run_with_the_baseline_and_the_stage_before(store):
-    first = run("classify")
-    second = run("deepen")
+def test_a_page_compares_the_run_with_the_baseline_and_the_stage_before(runs):
+    first = runs["classify"]
+    second = run("deepen", epochs=3)
     assert page(second).startswith(f"**{LESSONS['deepen'].question}**")
     assert "baseline" in page(second)
     assert first.info.run_id in page(second)
@@ -146,9 +166,9 @@ def test_the_stage_before_is_a_run_whose_settings_differ_only_in_what_is_taught(
 
 
 def test_dropout_is_compared_with_both_other_stages_about_overfitting(store):
-    encode = run("encode", epochs=6)
-    regularize = run("regularize", epochs=6)
-    shown = page(run("dropout", epochs=6))
+    encode = run("encode", epochs=6, batch_size=500)
+    regularize = run("regularize", epochs=6, batch_size=500)
+    shown = page(run("dropout", epochs=6, batch_size=500))
     first = shown.split("\n\n")[0]
     assert first.index(regularize.info.run_id) < first.index(encode.info.run_id)
 
@@ -170,7 +190,7 @@ def test_fifty_epochs_take_few_calls_and_no_other_process(store, monkeypatch):
     count_calls(monkeypatch, SqlAlchemyStore, "log_batch", writes)
     count_calls(monkeypatch, SqlAlchemyStore, "log_metric", writes)
     count_calls(monkeypatch, subprocess.Popen, "__init__", processes)
-    kept = run("classify", epochs=50)
+    kept = run("classify", epochs=50, batch_size=2000)
     assert 1 <= len(writes) <= 5, writes
     assert all(command[0] == "git" for command, *_ in processes), processes
     assert len(curve(kept.info.run_id, "loss/val")) == 50
@@ -205,7 +225,7 @@ def only_run():
 def test_a_diverging_run_fails_and_says_why(store, own_folder):
     data = write_diverging_rows("test", "huge.data")
     with pytest.raises(TrainingDiverged, match="learning_rate"):
-        run("regress", clip=0, data=data)
+        run("regress", epochs=3, clip=0, data=data)
     assert only_run().info.status == "FAILED"
     assert "diverged" in only_run().data.tags["error"]
 
