@@ -173,11 +173,8 @@ def paired_bootstrap(
     """
     losses = np.stack([row_losses(task, rings, predicted_a), row_losses(task, rings, predicted_b)])  # [2, n]
     drawn = np.random.default_rng(seed).integers(0, len(rings), (samples, len(rings)))  # [samples, n]
-    metric = losses.mean(-1)  # [2]
-    sampled_metric = losses[:, drawn].mean(-1)  # [2, samples]
-    if task == "regression":
-        metric = np.sqrt(metric)
-        sampled_metric = np.sqrt(sampled_metric)
+    metric = mean_loss(task, losses)  # [2]
+    sampled_metric = mean_loss(task, losses[:, drawn])  # [2, samples]
     low, high = np.percentile(sampled_metric[0] - sampled_metric[1], [2.5, 97.5])
     return float(metric[0] - metric[1]), float(low), float(high)
 
@@ -200,3 +197,20 @@ def row_losses(task: str, rings: np.ndarray, predicted: np.ndarray) -> np.ndarra
     probability_old = np.clip(predicted, tiny, 1 - tiny)
     probability_of_truth = np.where(is_old(rings) == 1, probability_old, 1 - probability_old)
     return -np.log(probability_of_truth)
+
+
+def mean_loss(task: str, losses: np.ndarray) -> np.ndarray:
+    """The selection metric of rows.
+
+    Parameters
+    ----------
+    task : str
+    losses : ndarray [..., n]
+        As ``row_losses`` returns them.
+
+    Returns
+    -------
+    ndarray [...]
+    """
+    mean = losses.mean(-1)
+    return np.sqrt(mean) if task == "regression" else mean

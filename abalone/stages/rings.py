@@ -24,7 +24,7 @@ from abalone.evaluation.calibration import calibration_error, coverage, reliabil
 from abalone.evaluation.distribution_scores import distribution_scores, ring_frequencies
 from abalone.evaluation.explanations import partial_dependence, permutation_importance
 from abalone.evaluation.figures import importance_bars, loss_curves, partial_dependence_curves, reliability_diagram
-from abalone.evaluation.scores import score
+from abalone.evaluation.scores import mean_loss, row_losses
 from abalone.metrics import METRICS
 from abalone.model.networks import RingClassifier, RingDistribution, RingRegressor
 from abalone.settings import (
@@ -251,7 +251,8 @@ def _explanation_figures(validated: RingDistribution, logged: RingDistribution, 
         found = {}
         for task, metric in SELECTION.items():
             label = f"rise of {METRICS[metric].label_with_unit}"
-            found[label] = score(metric, rings, predicted[PREDICTION_COLUMNS[task]])
+            errors = row_losses(task, rings, predicted[PREDICTION_COLUMNS[task]])
+            found[label] = float(mean_loss(task, errors))
         return found
 
     rises = permutation_importance(losses, x)
