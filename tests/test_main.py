@@ -127,6 +127,7 @@ def test_main_runs_rings_after_the_stages_and_shows_it_with_them(store):
 
 def test_main_finds_the_same_whatever_the_number_of_workers(store, monkeypatch):
     start_workers_warm(monkeypatch)
+    monkeypatch.setenv("WARM_FIGURES", "blank")
     stages = {name: load_settings(name, {"epochs": 2, "device": "cpu"}) for name in ("encode", "regress")}
     rings = load_settings("rings", {**SHORT, "device": "cpu"})
     found = []
