@@ -16,6 +16,7 @@ import torch
 from helpers import ROOT, environment
 from mlflow import MlflowClient
 from registry_store import make_unsealed, model_folder, rename_package, replace_in
+from stores import copy_store, filling
 from torch import nn
 from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
@@ -45,18 +46,28 @@ def register(model_ids: Mapping[str, str]) -> None:
         client.set_registered_model_alias(name, "champion", version.version)
 
 
-@pytest.fixture
-def champion_ids(store) -> dict[str, str]:
-    """A registry in which both tasks have an untrained champion: ids of the logged models by task."""
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, dict[str, str]]:
+    """Folder of a store in which both tasks have an untrained champion, and ids of the logged models by task."""
+    folder = tmp_path_factory.mktemp("champions")
     model_ids = {}
-    for task in REGISTERED_MODELS:
-        changes = {"task": task, "features": FEATURES, "hidden_sizes": (16, 16)}
-        config = StageSettings.from_mapping({**read_toml("regress"), **changes}).model_config()
-        torch.manual_seed(0)
-        model = build(config)
-        model.prepare.fit(encode(read().frame))
-        model_ids[task] = log(model.eval(), config)
-    register(model_ids)
+    with filling(folder, empty_database):
+        for task in REGISTERED_MODELS:
+            changes = {"task": task, "features": FEATURES, "hidden_sizes": (16, 16)}
+            config = StageSettings.from_mapping({**read_toml("regress"), **changes}).model_config()
+            torch.manual_seed(0)
+            model = build(config)
+            model.prepare.fit(encode(read().frame))
+            model_ids[task] = log(model.eval(), config)
+        register(model_ids)
+    return folder, model_ids
+
+
+@pytest.fixture
+def champion_ids(filled, store, own_folder) -> dict[str, str]:
+    """A registry in which both tasks have an untrained champion: ids of the logged models by task."""
+    folder, model_ids = filled
+    copy_store(folder, own_folder)
     return model_ids
 
 
