@@ -20,7 +20,9 @@ from registry_store import (
     say_nothing,
     version_with,
 )
+from stores import copy_store, filling
 
+from abalone.registry.decision import Decision
 from abalone.registry.promotion import NoCandidate, promote
 from abalone.tracking.runs import RunOptions
 
@@ -30,71 +32,86 @@ def client(store) -> MlflowClient:
     return MlflowClient()
 
 
-@pytest.mark.parametrize(
-    "flaw, reason",
-    [
-        ({"has_model": False}, "no model"),
-        ({"metrics": {"val/log_loss": None}}, "no val/log_loss"),
-        ({"metrics": {"val/log_loss": math.nan}}, "val/log_loss is not finite"),
-        ({"metrics": {"val/log_loss": -math.inf}}, "val/log_loss is not finite"),
-        ({"metrics": {"val/log_loss": 0.68}}, "not 5% better than the baseline"),
-        ({"metrics": {"baseline/val_log_loss": None}}, "not 5% better than the baseline"),
-        ({"tags": {"split": ""}}, "no fingerprint"),
-        ({"tags": {"split": "another"}}, "other rows"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_run_with_a_flaw_is_refused_with_its_reason(client, flaw, reason):
-    candidate("flawed", 0.9, **flaw)
-    candidate("sound", 0.3)
-    decision = promote_one()
-    assert decision.challenger.name == "sound"
-    assert reason in refusals(decision)["flawed"]
+FLAWS = [
+    ({"has_model": False}, "no model"),
+    ({"metrics": {"val/log_loss": None}}, "no val/log_loss"),
+    ({"metrics": {"val/log_loss": math.nan}}, "val/log_loss is not finite"),
+    ({"metrics": {"val/log_loss": -math.inf}}, "val/log_loss is not finite"),
+    ({"metrics": {"val/log_loss": 0.68}}, "not 5% better than the baseline"),
+    ({"metrics": {"baseline/val_log_loss": None}}, "not 5% better than the baseline"),
+    ({"tags": {"split": ""}}, "no fingerprint"),
+    ({"tags": {"split": "another"}}, "other rows"),
+]
 
 
-def test_a_run_that_did_not_finish_is_refused(client):
-    run_id = candidate("killed", 0.9)
-    candidate("sound", 0.3)
-    client.set_terminated(run_id, "KILLED")
-    assert refusals(promote_one()) == {"sound": "", "killed": "status KILLED"}
+@pytest.fixture(scope="module")
+def decision_about_flaws(tmp_path_factory, empty_database) -> Decision:
+    """The outcome of a promotion among runs with a flaw, each by its name, and a sound one."""
+    with filling(tmp_path_factory.mktemp("flaws"), empty_database):
+        for flaw, _ in FLAWS:
+            candidate(str(flaw), 0.9, **flaw)
+        candidate("sound", 0.3)
+        return promote_one()
 
 
-def test_a_run_whose_weights_are_lost_is_refused(client):
-    run_id = candidate("lost", 0.9)
-    candidate("sound", 0.3)
-    (model_folder(model_id_of(run_id)) / "weights.pt").unlink()
+@pytest.mark.slow
+@pytest.mark.parametrize("flaw, reason", FLAWS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_run_with_a_flaw_is_refused_with_its_reason(decision_about_flaws, flaw, reason):
+    assert decision_about_flaws.challenger.name == "sound"
+    assert reason in refusals(decision_about_flaws)[str(flaw)]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, str]:
+    """Folder of a store with a run that is about to be damaged and a weaker sound one, and the id of the first."""
+    folder = tmp_path_factory.mktemp("candidates")
+    with filling(folder, empty_database):
+        run_id = candidate("damaged", 0.9)
+        candidate("sound", 0.3)
+    return folder, run_id
+
+
+@pytest.fixture
+def damaged(filled, store, own_folder) -> str:
+    """Id of a run that a test damages; beside it, there is a weaker sound one."""
+    folder, run_id = filled
+    copy_store(folder, own_folder)
+    return run_id
+
+
+def test_a_run_that_did_not_finish_is_refused(client, damaged):
+    client.set_terminated(damaged, "KILLED")
+    assert refusals(promote_one()) == {"sound": "", "damaged": "status KILLED"}
+
+
+def test_a_run_whose_weights_are_lost_is_refused(damaged):
+    (model_folder(model_id_of(damaged)) / "weights.pt").unlink()
     decision = promote_one()
     assert decision.challenger.name == "sound"
     expected = "has other files than were recorded (removed weights.pt), so it was not loaded"
-    assert refusals(decision)["lost"] == expected
+    assert refusals(decision)["damaged"] == expected
 
 
-def test_a_run_whose_predictions_are_lost_is_refused(client):
-    run_id = candidate("lost", 0.9)
-    candidate("sound", 0.3)
-    [folder] = (path for path in Path("mlruns").rglob("predictions") if run_id in str(path))
+def test_a_run_whose_predictions_are_lost_is_refused(damaged):
+    [folder] = (path for path in Path("mlruns").rglob("predictions") if damaged in str(path))
     shutil.rmtree(folder)
     decision = promote_one()
     assert decision.challenger.name == "sound"
-    assert refusals(decision)["lost"].startswith("its validation predictions cannot be loaded (")
+    assert refusals(decision)["damaged"].startswith("its validation predictions cannot be loaded (")
 
 
-def test_a_run_whose_model_was_logged_by_an_older_version_is_refused(client):
-    run_id = candidate("older", 0.9)
-    candidate("sound", 0.3)
-    make_unsealed(model_folder(model_id_of(run_id)))
+def test_a_run_whose_model_was_logged_by_an_older_version_is_refused(damaged):
+    make_unsealed(model_folder(model_id_of(damaged)))
     decision = promote_one()
     assert decision.promotes and decision.challenger.name == "sound"
-    assert refusals(decision)["older"].startswith("cannot be loaded (ImportError: it was logged by an older version")
+    assert refusals(decision)["damaged"].startswith("cannot be loaded (ImportError: it was logged by an older version")
 
 
-def test_a_run_whose_models_files_are_gone_is_refused(client):
-    run_id = candidate("gone", 0.9)
-    candidate("sound", 0.3)
-    shutil.rmtree(model_folder(model_id_of(run_id)))
+def test_a_run_whose_models_files_are_gone_is_refused(damaged):
+    shutil.rmtree(model_folder(model_id_of(damaged)))
     decision = promote_one()
     assert decision.challenger.name == "sound"
-    assert refusals(decision)["gone"].startswith("cannot be fetched (")
+    assert refusals(decision)["damaged"].startswith("cannot be fetched (")
 
 
 def test_damaged_code_does_not_spoil_the_next_candidate_of_the_same_version(client):
