@@ -21,6 +21,7 @@ from registry_store import (
     split_of,
     version_with,
 )
+from stores import copy_store, filling
 
 from abalone.data.reading import SHIPPED_FILE
 from abalone.evaluation.scores import scores
@@ -36,8 +37,21 @@ def client(store) -> MlflowClient:
     return MlflowClient()
 
 
-def champion_folder() -> Path:
-    return model_folder(model_id_of(version_with("champion").run_id))
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with a champion."""
+    folder = tmp_path_factory.mktemp("champion")
+    with filling(folder, empty_database):
+        candidate("champion", 0.5)
+        promote_one()
+    return folder
+
+
+@pytest.fixture
+def champion(filled, client, own_folder) -> str:
+    """Id of the champion's run."""
+    copy_store(filled, own_folder)
+    return version_with("champion").run_id
 
 
 def test_a_better_run_replaces_the_champion_which_becomes_previous(client):
@@ -51,10 +65,8 @@ def test_a_better_run_replaces_the_champion_which_becomes_previous(client):
 
 
 @pytest.mark.parametrize("skill", [0.5, 0.4], ids=["equal", "worse"])
-def test_a_run_that_is_not_better_is_not_promoted(client, skill):
-    candidate("first", 0.5)
-    promote_one()
-    client.delete_run(version_with("champion").run_id)  # so that it is no candidate itself
+def test_a_run_that_is_not_better_is_not_promoted(client, champion, skill):
+    client.delete_run(champion)  # so that it is no candidate itself
     candidate("second", skill)
     decision = promote_one()
     assert not decision.promotes and "not better than the champion: log_loss +" in decision.reason
@@ -87,14 +99,12 @@ def test_a_dry_run_decides_but_leaves_the_registry_alone(client):
     assert not client.search_registered_models()
 
 
-def test_a_champion_that_was_trained_on_the_rows_of_the_split_is_left_to_force(client):
-    candidate("old", 0.4)
-    promote_one()
+def test_a_champion_that_was_trained_on_the_rows_of_the_split_is_left_to_force(champion):
     split = split_of(candidate("new", 0.6, seed=1))
     decision = promote_one(split=split)
     assert not decision.promotes and version_with("champion").version == 1
     assert "211 of the 418 validation rows of this split trained version 1" in decision.reason
-    assert "force" in decision.reason and "other rows" in refusals(decision)["old"]
+    assert "force" in decision.reason and "other rows" in refusals(decision)["champion"]
     assert promote_one(split=split, force=True).promotes and version_with("champion").version == 2
 
 
@@ -135,10 +145,8 @@ def test_a_champion_whose_data_file_has_changed_is_left_to_force(client, two_fil
 
 
 @pytest.mark.parametrize("seed", [0, 1], ids=["same split", "another split"])
-def test_a_champion_that_cannot_be_loaded_is_replaced_even_by_a_weaker_run(client, seed):
-    candidate("older", 0.9)
-    promote_one()
-    make_unsealed(champion_folder())
+def test_a_champion_that_cannot_be_loaded_is_replaced_even_by_a_weaker_run(champion, seed):
+    make_unsealed(model_folder(model_id_of(champion)))
     candidate("weaker", 0.3, seed=seed)
     decision = promote_one(min_improvement=0.1)
     assert decision.promotes and decision.challenger.name == "weaker"
@@ -149,10 +157,8 @@ def test_a_champion_that_cannot_be_loaded_is_replaced_even_by_a_weaker_run(clien
     assert decision.reason in version_with("champion").description
 
 
-def test_a_champion_that_cannot_score_is_replaced(client):
-    candidate("failing", 0.9)
-    promote_one()
-    package = rename_package(champion_folder(), "abalone_model_that_fails")
+def test_a_champion_that_cannot_score_is_replaced(champion):
+    package = rename_package(model_folder(model_id_of(champion)), "abalone_model_that_fails")
     replace_in(package / "scorer.py", "checked = check", "checked = self.gone")
     candidate("weaker", 0.3)
     decision = promote_one()
@@ -161,10 +167,8 @@ def test_a_champion_that_cannot_score_is_replaced(client):
 
 
 @pytest.mark.parametrize("seed", [0, 1], ids=["same split", "another split"])
-def test_a_champion_whose_files_cannot_be_fetched_is_left_to_force(client, seed):
-    candidate("away", 0.4)
-    promote_one()
-    folder = champion_folder()
+def test_a_champion_whose_files_cannot_be_fetched_is_left_to_force(champion, seed):
+    folder = model_folder(model_id_of(champion))
     folder.rename(folder.with_name("away"))
     split = split_of(candidate("better", 0.6, seed=seed))
     decision = promote_one(split=split)
