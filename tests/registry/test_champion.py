@@ -21,6 +21,7 @@ from registry_store import (
     split_of,
     version_with,
 )
+from stores import copy_store, filling
 
 from abalone.evaluation.scores import scores
 from abalone.registry.candidates import validation_rows
@@ -32,6 +33,23 @@ from abalone.registry.rollback import rollback
 @pytest.fixture
 def client(store) -> MlflowClient:
     return MlflowClient()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, dict[str, str]]:
+    """Folder of a store with two candidates, and the ids of their runs by name."""
+    folder = tmp_path_factory.mktemp("candidates")
+    with filling(folder, empty_database):
+        run_ids = {name: candidate(name, skill) for name, skill in (("good", 0.5), ("better", 0.6))}
+    return folder, run_ids
+
+
+@pytest.fixture
+def candidates(filled, client, own_folder) -> dict[str, str]:
+    """Ids of the runs of two candidates, ``good`` and ``better``."""
+    folder, run_ids = filled
+    copy_store(folder, own_folder)
+    return run_ids
 
 
 def lose_predictions(run_id: str) -> None:
@@ -48,18 +66,17 @@ def assert_scored_again(decision: Decision) -> None:
     assert f"log_loss {difference:+.5f} against the champion (95 % interval" in decision.reason
 
 
-def test_a_champion_whose_alias_was_set_by_hand_is_compared_like_any_other(client):
-    run_id = candidate("by hand", 0.6)
-    register_by_hand(run_id)
-    assert find_champion("classification").split == split_of(run_id)
+def test_a_champion_whose_alias_was_set_by_hand_is_compared_like_any_other(candidates):
+    register_by_hand(candidates["better"])
+    assert find_champion("classification").split == split_of(candidates["better"])
     assert promote_one().reason == "it is already the champion; nothing changes"
-    candidate("better", 0.7)
+    candidate("best", 0.7)
     decision = promote_one()
     assert decision.promotes and decision.reason.startswith("better than the champion")
 
 
-def test_a_version_that_was_registered_by_its_folder_is_traced_to_its_run(client):
-    run_id = candidate("by path", 0.6)
+def test_a_version_that_was_registered_by_its_folder_is_traced_to_its_run(client, candidates):
+    run_id = candidates["better"]
     client.create_registered_model(CLASSIFIER)
     version = client.create_model_version(CLASSIFIER, str(model_folder(model_id_of(run_id))))
     assert not version.run_id
@@ -68,55 +85,51 @@ def test_a_version_that_was_registered_by_its_folder_is_traced_to_its_run(client
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["promoted", "by hand"])
-def test_a_champion_whose_run_was_collected_is_scored_again(client, by_hand):
-    run_id = candidate("collected", 0.6)
+def test_a_champion_whose_run_was_collected_is_scored_again(candidates, by_hand):
+    run_id = candidates["better"]
     if by_hand:
         register_by_hand(run_id)
     else:
         promote_one()
     delete_for_good(run_id)
-    candidate("next", 0.5)
     assert_scored_again(promote_one(dry_run=True))
 
 
-def test_a_champion_whose_predictions_are_lost_is_scored_again(client):
-    run_id = candidate("lost", 0.6)
+def test_a_champion_whose_predictions_are_lost_is_scored_again(client, candidates):
+    run_id = candidates["better"]
     promote_one()
     lose_predictions(run_id)
     client.delete_run(run_id)
-    candidate("next", 0.5)
     assert_scored_again(promote_one())
 
 
-def test_a_champion_that_was_refitted_on_the_validation_rows_is_not_scored_on_them(client):
-    run_id = candidate("refitted", 0.4)
+def test_a_champion_that_was_refitted_on_the_validation_rows_is_not_scored_on_them(client, candidates):
+    run_id = candidates["better"]
     client.log_param(run_id, "refit", "true")
     promote_one()
     lose_predictions(run_id)
-    candidate("next", 0.6)
+    candidate("best", 0.7)
     decision = promote_one()
     assert not decision.promotes
     assert "version 1 was refitted on these validation rows, and its predictions from before" in decision.reason
 
 
-def test_a_champion_of_which_nothing_is_known_is_left_to_force_with_the_true_reason(client):
-    run_id = candidate("unknown", 0.4)
+def test_a_champion_of_which_nothing_is_known_is_left_to_force_with_the_true_reason(client, candidates):
+    run_id = candidates["good"]
     model_id = model_id_of(run_id)
     register_by_hand(run_id)
     delete_for_good(run_id)
     client.delete_logged_model(model_id)  # its files stay until they are collected
-    candidate("next", 0.6)
     decision = promote_one()
     assert not decision.promotes
     assert "neither version 1 nor its run or logged model says which rows trained it" in decision.reason
     assert promote_one(force=True).promotes
 
 
-def test_a_champion_of_the_other_task_is_left_to_force(client):
+def test_a_champion_of_the_other_task_is_left_to_force(client, candidates):
     run_id = candidate("rings", 0.6, task="regression")
     version = mlflow.register_model(f"models:/{model_id_of(run_id)}", CLASSIFIER)
     client.set_registered_model_alias(CLASSIFIER, "champion", version.version)
-    candidate("next", 0.6)
     decision = promote_one()
     assert not decision.promotes
     assert (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id, promote_one, runs_of, version_with
+from stores import copy_store, filling
 
 from abalone.model.columns import RAW_COLUMNS
-from abalone.registry.decision import decide
+from abalone.registry.decision import Decision, decide
 from abalone.registry.promotion import promote, register_champion
 from abalone.registry.versions import versions
 from abalone.settings import REGISTERED_MODELS
@@ -21,24 +23,55 @@ def client(store) -> MlflowClient:
     return MlflowClient()
 
 
-def test_the_best_by_validation_wins_and_its_version_says_why(client):
-    candidate("weak", 0.3, test=0.1)
-    best = candidate("strong", 0.6, test=0.7)
-    decision = promote_one()
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, Decision]:
+    """Folder of a store with two candidates of which one was promoted, and the decision."""
+    folder = tmp_path_factory.mktemp("promoted")
+    with filling(folder, empty_database):
+        candidate("weak", 0.3, test=0.1)
+        candidate("strong", 0.6, test=0.7)
+        decision = promote_one(min_improvement=0.002)
+    return folder, decision
+
+
+@pytest.fixture
+def promoted(filled, client, own_folder) -> Decision:
+    """The decision in a store with two candidates of which one was promoted."""
+    folder, decision = filled
+    copy_store(folder, own_folder)
+    return decision
+
+
+@pytest.fixture(scope="module")
+def filled_with_rivals(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with three candidates, each in an experiment of its own name."""
+    folder = tmp_path_factory.mktemp("rivals")
+    with filling(folder, empty_database):
+        for name, skill in (("old", 0.3), ("good", 0.5), ("better", 0.7)):
+            candidate(name, skill, experiment=name)
+    return folder
+
+
+@pytest.fixture
+def rivals(filled_with_rivals, client, own_folder) -> MlflowClient:
+    """Client of a store with three candidates, each in an experiment of its own name."""
+    copy_store(filled_with_rivals, own_folder)
+    return client
+
+
+def test_the_best_by_validation_wins_and_its_version_says_why(client, promoted):
     version = version_with("champion")
-    assert decision.promotes and decision.version == int(version.version) == 1
-    assert version.run_id == best
+    assert promoted.promotes and promoted.version == int(version.version) == 1
+    run = client.get_run(version.run_id)
+    assert run.info.run_name == "strong"
     for words in ("strong", "the first champion", "better than the baseline", "0.7000"):
         assert words in version.description
-    run = client.get_run(best)
     assert float(version.tags["score"]) == run.data.metrics["val/log_loss"]
     assert (version.tags["split"], version.tags["dataset"]) == (run.data.tags["split"], run.data.tags["dataset"])
     assert version.tags["test/log_loss"] == "0.70000"
 
 
-def test_the_signature_of_a_version_names_inputs_and_outputs(client):
-    candidate("only", 0.6)
-    promote_one()
+def test_the_signature_of_a_version_names_inputs_and_outputs(promoted):
     signature = mlflow.models.get_model_info(f"models:/{CLASSIFIER}@champion").signature
     assert signature.inputs.input_names() == list(RAW_COLUMNS)
     assert signature.outputs.input_names() == ["label", "probability_old", "outside_training_range"]
@@ -61,10 +94,7 @@ def test_the_page_of_the_registered_model_tells_a_stranger_how_to_use_it(client)
         assert f"models:/{REGISTERED_MODELS[task]}@champion" in page
 
 
-def test_a_promotion_is_a_run_with_a_table_of_all_candidates(client):
-    candidate("weak", 0.3)
-    candidate("strong", 0.6)
-    promote_one()
+def test_a_promotion_is_a_run_with_a_table_of_all_candidates(promoted):
     [run] = runs_of("promote")
     assert run.info.status == "FINISHED" and run.data.tags["champion_classification"] == "1"
     assert "strong" in run.data.tags["mlflow.note.content"]
@@ -84,9 +114,7 @@ def test_a_description_of_many_candidates_stays_within_mlflows_limit(client):
     assert full.count("refused: no model") == 12
 
 
-def test_promoting_again_changes_nothing_and_says_so(client):
-    candidate("only", 0.5)
-    promote_one()
+def test_promoting_again_changes_nothing_and_says_so(client, promoted):
     before = client.get_registered_model(CLASSIFIER).last_updated_timestamp
     said = []
     [decision] = promote(("classification",), said.append)
@@ -95,9 +123,7 @@ def test_promoting_again_changes_nothing_and_says_so(client):
     assert client.get_registered_model(CLASSIFIER).last_updated_timestamp == before
 
 
-def test_a_promotion_logs_its_options_and_the_gate(client):
-    candidate("only", 0.6)
-    promote_one(min_improvement=0.002)
+def test_a_promotion_logs_its_options_and_the_gate(promoted):
     [run] = runs_of("promote")
     assert run.data.params == {
         "task": "classification",
@@ -114,17 +140,13 @@ def test_a_promotion_logs_its_options_and_the_gate(client):
 
 @pytest.mark.parametrize("order", [("good", "better"), ("better", "good")])
 @pytest.mark.parametrize("is_first", [True, False], ids=["first champion", "replaces one"])
-def test_of_two_promotions_that_decided_at_the_same_time_the_better_wins(client, order, is_first):
+def test_of_two_promotions_that_decided_at_the_same_time_the_better_wins(rivals, order, is_first):
     if not is_first:
-        candidate("old", 0.3, experiment="old")
         promote_one(experiment="old")
-    decisions = {}
-    for name, skill in (("good", 0.5), ("better", 0.7)):
-        candidate(name, skill, experiment=name)
-        decisions[name] = decide("classification", experiment_id(name))
+    decisions = {name: decide("classification", experiment_id(name)) for name in ("good", "better")}
     assert all(decision.promotes for decision in decisions.values())
     outcome = {name: register_champion(decisions[name], "run", PROMOTION_PAGE) for name in order}
-    assert client.get_run(version_with("champion").run_id).info.run_name == "better"
+    assert rivals.get_run(version_with("champion").run_id).info.run_name == "better"
     assert outcome["better"].promotes
     if order[0] == "better":
         assert not outcome["good"].promotes and "another promotion" in outcome["good"].reason
@@ -132,12 +154,9 @@ def test_of_two_promotions_that_decided_at_the_same_time_the_better_wins(client,
         assert version_with("previous").version == 1
 
 
-def test_an_alias_that_another_promotion_sets_first_is_set_again(client):
+def test_an_alias_that_another_promotion_sets_first_is_set_again(rivals):
     """The worse promotion sets the alias after the better one has read the registry for the last time."""
-    decisions = {}
-    for name, skill in (("good", 0.5), ("better", 0.7)):
-        candidate(name, skill, experiment=name)
-        decisions[name] = decide("classification", experiment_id(name))
+    decisions = {name: decide("classification", experiment_id(name)) for name in ("good", "better")}
 
     class SlowClient(MlflowClient):
         """Lets the better promotion do all of its work between the worse one's reading and writing."""
@@ -153,7 +172,7 @@ def test_an_alias_that_another_promotion_sets_first_is_set_again(client):
     slow = SlowClient()
     assert not register_champion(decisions["good"], "run", PROMOTION_PAGE, slow).promotes
     assert slow.is_overtaken
-    assert client.get_run(version_with("champion").run_id).info.run_name == "better"
+    assert rivals.get_run(version_with("champion").run_id).info.run_name == "better"
 
 
 def test_promotions_of_the_same_run_at_the_same_time_leave_one_version(client):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mlflow import MlflowClient
 from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id, promote_one, version_with
+from stores import copy_store, filling
 
 from abalone.registry import decision, promotion
 from abalone.registry.champion import Incomparable
@@ -12,12 +15,21 @@ from abalone.registry.decision import decide
 from abalone.registry.promotion import register_champion
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with two champions, one after the other, and a better candidate."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        for name, skill in (("first", 0.3), ("second", 0.5)):
+            candidate(name, skill)
+            promote_one()
+        candidate("third", 0.7)
+    return folder
+
+
 @pytest.fixture
-def client(store) -> MlflowClient:
-    for name, skill in (("first", 0.3), ("second", 0.5)):
-        candidate(name, skill)
-        promote_one()
-    candidate("third", 0.7)
+def client(filled, store, own_folder) -> MlflowClient:
+    copy_store(filled, own_folder)
     return MlflowClient()
 
 
