@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from sample_models import ensemble_config, mlp_config, untrained_model
+from stores import copy_store, filling
 from table_forms import TABLE, csv
 
 from abalone.data.reading import read
@@ -33,9 +34,18 @@ def register(configs) -> None:
             client.set_registered_model_alias(name, "champion", version.version)
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store whose champions are untrained ensembles."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        register([ensemble_config("classification"), ensemble_config("regression")])
+    return folder
+
+
 @pytest.fixture
-def champions_of_rings(store) -> None:
-    register([ensemble_config("classification"), ensemble_config("regression")])
+def champions_of_rings(filled, store, own_folder) -> None:
+    copy_store(filled, own_folder)
 
 
 def only_run():

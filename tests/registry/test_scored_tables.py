@@ -44,14 +44,21 @@ ODD_FORMS = {
 }
 
 
-@pytest.fixture
-def in_memory(monkeypatch, tmp_path) -> dict[str, LoadedModel]:
-    """Untrained champions that are neither logged nor registered, which is much faster."""
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, LoadedModel]:
+    """Untrained models by task that are neither logged nor registered, which is much faster."""
+    folder = tmp_path_factory.mktemp("models")
     models = {}
     for task in REGISTERED_MODELS:
         config = mlp_config(task)
-        save_weights(tmp_path / task, untrained_model(config), config, read().frame)
-        models[task] = LoadedModel(f"models:/{task}/7", outputs(config), Scorer(tmp_path / task))
+        save_weights(folder / task, untrained_model(config), config, read().frame)
+        models[task] = LoadedModel(f"models:/{task}/7", outputs(config), Scorer(folder / task))
+    return models
+
+
+@pytest.fixture
+def in_memory(models, monkeypatch) -> dict[str, LoadedModel]:
+    """The champions are the models in memory."""
     monkeypatch.setattr("abalone.registry.scoring.load_champion", models.get)
     return models
 
