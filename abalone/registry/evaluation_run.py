@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mlflow import MlflowClient
 
 from abalone.data.labels import is_old
 from abalone.data.origin import origin
@@ -27,6 +26,7 @@ from abalone.evaluation.figures import (
 from abalone.evaluation.population import population_figure
 from abalone.registry.champion_evaluation import WORSE, Evaluation, evaluate_champion
 from abalone.registry.evaluation_page import evaluation_page, evaluation_text, version_line
+from abalone.registry.versions import RegistryClient
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, TASKS, as_text
 from abalone.tracking.addresses import find_run_path
 from abalone.tracking.run_logging import (
@@ -181,7 +181,7 @@ def _figures(evaluation: Evaluation) -> Mapping[str, Any]:
 
 def _mark_version(evaluation: Evaluation, dataset: Dataset, run_id: str) -> None:
     """Give the version a tag with the verdict, and its description a line; the newest lines stay."""
-    client = MlflowClient()
+    client = RegistryClient()
     name = REGISTERED_MODELS[evaluation.task]
     version = client.get_model_version(name, str(evaluation.version))
     line = version_line(evaluation, dataset.path.name, time.strftime("%Y-%m-%d"), find_run_path(run_id))

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from abalone.registry.loading import check_files
 from abalone.registry.model_page import describe_model
-from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLING_BACK, holder, set_alias
+from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLING_BACK, RegistryClient, holder, set_alias
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.addresses import Naming, link, registered_model_path, text_only, version_path
 from abalone.tracking.file_sums import FILES_TAG, unchecked_text
@@ -66,7 +66,7 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
         is changed then.
     """
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
-        client = MlflowClient()
+        client = RegistryClient()
         swaps = {task: _read_swap(client, task) for task in tasks}
         unchecked = _check_coming(client, swaps)
         for task, swap in swaps.items():

@@ -96,6 +96,13 @@ def champions(filled, store, own_folder) -> dict[str, str]:
     return run_ids
 
 
+@pytest.fixture
+def undrawn(champions, monkeypatch) -> dict[str, str]:
+    """The same for tests that look at no figure: to make them takes half of an evaluation."""
+    monkeypatch.setattr(evaluation_run, "_figures", lambda *arguments: {})
+    return champions
+
+
 def write(frame: pd.DataFrame) -> str:
     frame.to_csv("aged.csv", header=False, index=False)
     return "aged.csv"
@@ -111,7 +118,7 @@ def the_run():
     return run
 
 
-def test_unseen_rows_of_the_same_population_are_as_good_as_promised(champions):
+def test_unseen_rows_of_the_same_population_are_as_good_as_promised(undrawn):
     found = evaluations(FRAME.iloc[ROWS.test])
     for task, evaluation in found.items():
         assert evaluation.verdict == HOLDS
@@ -161,7 +168,7 @@ def test_the_run_says_the_verdict_first_and_holds_figures_rows_and_intervals(cha
     assert dataset.dataset.name == "aged" and dataset.tags[0].value == "evaluation"
 
 
-def test_other_animals_are_worse_and_the_page_says_how_they_differ(champions):
+def test_other_animals_are_worse_and_the_page_says_how_they_differ(undrawn):
     """Longer, heavier, and of more rings than their sizes say."""
     rows = FRAME.iloc[ROWS.test].copy()
     rows["Length"] *= 1.12
@@ -184,7 +191,7 @@ def test_other_animals_are_worse_and_the_page_says_how_they_differ(champions):
         assert "these animals are another population (PSI above 0.25 in " in text
 
 
-def test_rows_that_a_champion_was_fitted_on_are_left_out_whatever_their_rings(champions):
+def test_rows_that_a_champion_was_fitted_on_are_left_out_whatever_their_rings(undrawn):
     fitted = FRAME.iloc[ROWS.train].assign(Rings=9)
     found = evaluations(pd.concat([FRAME.iloc[UNSEEN], fitted]))
     assert found["regression"].left_out == len(ROWS.train)
@@ -234,9 +241,9 @@ def test_the_verdict_depends_on_the_difference_and_the_baseline():
     assert judge("rmse", {"rmse": (1.9, 2.2)}, {}, {"rmse": 3.0}) == TOO_FEW, "the noise of the promise is not known"
 
 
-def test_a_promise_on_few_test_rows_is_noisy_itself(champions):
+def test_a_promise_on_few_test_rows_is_noisy_itself(undrawn):
     """100 of the test rows, without the largest errors, promise more than the rest holds, but within their noise."""
-    run_id = champions["regression"]
+    run_id = undrawn["regression"]
     errors = np.abs(answers(distribution(), X[ROWS.test])["predicted_rings"] - RINGS[ROWS.test])
     lucky = ROWS.test[np.argsort(errors)[np.linspace(0, 2060, 100).astype(int)]]
     log_test_scores("regression", run_id, lucky)
@@ -249,7 +256,7 @@ def test_a_promise_on_few_test_rows_is_noisy_itself(champions):
     assert f"promised {found.promised['rmse']:.3f} on 100 test rows" in the_run().data.tags["mlflow.note.content"]
 
 
-def test_each_version_gets_a_tag_and_the_newest_lines_in_its_description(champions, monkeypatch):
+def test_each_version_gets_a_tag_and_the_newest_lines_in_its_description(undrawn, monkeypatch):
     monkeypatch.setattr(evaluation_run, "SHOWN_LINES", 1)
     MlflowClient().update_model_version("abalone-regressor", "1", "Its page.")
     for _ in range(2):
@@ -263,7 +270,7 @@ def test_each_version_gets_a_tag_and_the_newest_lines_in_its_description(champio
         assert line.startswith("[Evaluated on 2") and newest in line
 
 
-def test_an_evaluation_is_no_candidate_and_trains_nothing(champions):
+def test_an_evaluation_is_no_candidate_and_trains_nothing(undrawn):
     evaluations(FRAME.iloc[ROWS.test[:40]])
     run_id = the_run().info.run_id
     for task in TASKS:
@@ -272,7 +279,7 @@ def test_an_evaluation_is_no_candidate_and_trains_nothing(champions):
     assert len(MlflowClient().search_logged_models([experiment_id()])) == 2
 
 
-def test_the_exit_status_follows_the_verdict_only_if_asked(champions):
+def test_the_exit_status_follows_the_verdict_only_if_asked(undrawn):
     source = write(FRAME.iloc[ROWS.test].assign(Rings=lambda rows: rows["Rings"] + 4))
     asked = CliRunner().invoke(cli, ["evaluate", "--data", source, "--fail-if-worse", "--json"])
     assert asked.exit_code == 3
@@ -292,9 +299,9 @@ def test_of_a_run_that_is_gone_the_version_keeps_the_promise_but_not_its_noise(c
     assert promise.scores == {"rmse": 2.2} and promise.rows == 0 and not promise.sampled
 
 
-def test_the_promise_has_the_bias_and_only_scores_of_the_task(champions):
+def test_the_promise_has_the_bias_and_only_scores_of_the_task(undrawn):
     client = MlflowClient()
-    for run_id in champions.values():
+    for run_id in undrawn.values():
         client.log_metric(run_id, "test/accuracy", 0.8)  # a run of rings has the scores of both tasks
         client.log_metric(run_id, "test/rmse", 2.2)
     found = evaluations(FRAME.iloc[ROWS.test])
@@ -302,7 +309,7 @@ def test_the_promise_has_the_bias_and_only_scores_of_the_task(champions):
     assert found["regression"].promised["bias"] == pytest.approx(found["regression"].scores["bias"])
 
 
-def test_a_bad_row_is_named_and_no_version_is_marked(champions):
+def test_a_bad_row_is_named_and_no_version_is_marked(undrawn):
     with pytest.raises(UserError, match=r"aged.csv: line 40: Height is '20\.0', expected a number from 0 to 11\.3"):
         evaluations(FRAME.iloc[ROWS.test[:40]].assign(Height=[0.1] * 39 + [20.0]))
     assert the_run().info.status == "FAILED"
