@@ -43,7 +43,8 @@ def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], size: int) -
     for _ in range(size - taken):
         drawn = copy.ask(dict(space))
         drawn.set_user_attr("process", process_tags())
-        trial_id = study._storage.create_new_trial(study._study_id, copy.trials[drawn.number])
+        template = copy.get_trials(deepcopy=False)[drawn.number]
+        trial_id = study._storage.create_new_trial(study._study_id, template)
         yield optuna.Trial(study, trial_id)
 
 

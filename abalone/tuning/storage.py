@@ -215,7 +215,7 @@ def _create(plan: Plan, name: str, backend: BaseStorage) -> optuna.Study | None:
 
 
 def _study_names(backend: BaseStorage) -> list[str]:
-    return [summary.study_name for summary in optuna.get_all_study_summaries(backend, include_best_trial=False)]
+    return [study.study_name for study in backend.get_all_studies()]
 
 
 def _table_names(storage: str) -> list[str]:
