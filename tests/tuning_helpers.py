@@ -1,4 +1,4 @@
-"""What tests of studies share: a small plan, a whole study in the test's store, and its runs."""
+"""What tests of studies share: a small plan, a study in the test's store with or without a winner, and its runs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from mlflow.entities import Run
 
 from abalone.settings import SEARCHED_BY_DEFAULT, load_settings
 from abalone.stages.recorder import Result
+from abalone.tracking.runs import tracked_run
 from abalone.tuning.plan import Plan, read_space
 from abalone.tuning.search import Limits
 from abalone.tuning.storage import open_study
-from abalone.tuning.tune import Where, run_tune
+from abalone.tuning.tune import Where, run_study, run_tune
 
 JOURNAL = "studies.journal"  # of a study in the test's store
+BATCH = 6
+SMALL_BATCHES = f"""
+from abalone.tuning import batches
+batches.BATCH = {BATCH}
+from abalone.cli.program import main
+main()
+"""  # what Python does for a command whose batches have fewer trials than they have otherwise
 
 
 def make_plan(base: str = "encode", names=SEARCHED_BY_DEFAULT, **settings: Any) -> Plan:
-    """A plan around a stage, with few epochs unless ``settings`` say otherwise."""
-    overrides = {"epochs": 10, "device": "cpu", **settings}
+    """A plan around a stage, with two epochs unless ``settings`` say otherwise; trials are pruned after the first."""
+    overrides = {"epochs": 2, "device": "cpu", **settings}
     return Plan(base, load_settings(base, overrides), read_space(names))
 
 
@@ -32,6 +40,14 @@ def tune(
     said: list[str] = []
     result = run_tune(plan, Where(name, storage), Limits(trials), said.append)
     return result, open_study(plan, name, storage or JOURNAL), said
+
+
+def run_trials(plan: Plan, trials: int, name: str = "s") -> optuna.Study:
+    """Run the trials of a study in the test's store, and train no winner."""
+    study = open_study(plan, name, JOURNAL)
+    with tracked_run("tune", {"stage": "tune", "study": name}) as run_id:
+        run_study(run_id, study, plan, JOURNAL, Limits(trials), print)
+    return study
 
 
 def search_runs(query: str = "", **options: Any) -> list[Run]:

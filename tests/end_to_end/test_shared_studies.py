@@ -12,16 +12,16 @@ from tempfile import TemporaryDirectory
 import optuna
 import pytest
 from helpers import free_port
-from tuning_helpers import search_runs
+from tuning_helpers import BATCH, SMALL_BATCHES, search_runs
 from warm_processes import PYTHON, warm_environment
 
 from abalone.tracking.postgres import Postgres
 
 pytestmark = pytest.mark.slow
-TRIALS = 32
+TRIALS = 3 * BATCH
 SECONDS = 300  # at most, for what takes some ten
 # Warm, the process that trains is not the one that is started, so it says who it is.
-ABALONE = "import os, runpy; print(os.getpid(), flush=True); runpy.run_module('abalone', run_name='__main__')"
+ABALONE = f"import os; print(os.getpid(), flush=True)\n{SMALL_BATCHES}"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
 from optuna.trial import TrialState
-from tuning_helpers import JOURNAL, search_runs
+from tuning_helpers import BATCH, JOURNAL, SMALL_BATCHES, search_runs
 from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
 from abalone.settings import SEARCHED_BY_DEFAULT, load_settings
@@ -22,9 +22,9 @@ from abalone.tuning.results import DONE, count_states, count_trials
 from abalone.tuning.storage import open_storage, open_study
 
 pytestmark = pytest.mark.slow
-TRIALS = 33
-EPOCHS = 20
-COMMAND = ("-m", "abalone", "tune", "--study", "s", "--trials", str(TRIALS), "--epochs", str(EPOCHS))
+TRIALS = 2 * BATCH + 1
+EPOCHS = 10
+COMMAND = ("-c", SMALL_BATCHES, "tune", "--study", "s", "--trials", str(TRIALS), "--epochs", str(EPOCHS))
 LONG = 1000  # epochs of a study that is to be interrupted before its first batch ends
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 
@@ -91,14 +91,14 @@ def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
         for _ in range(1 + batches):
             line = process.stdout.readline()
             assert "study s" in line or "trials" in line
-        wait(process, moments.uniform(0, 1.0))
+        wait(process, moments.uniform(0, 0.5))
         process.kill()
         finish(process)
         trials = {trial.number: trial for trial in open_s().trials}
         for number, trial in finished.items():
             assert trials[number].state == trial.state, "finished trials stay finished"
         finished = {number: trial for number, trial in trials.items() if trial.state in DONE}
-    assert len(finished) >= 16
+    assert len(finished) >= BATCH
     status, out, err = finish(start())
     assert status == 0, err
     assert "study s: best val/log_loss" in out and "mlflow ui --backend-store-uri" in out
@@ -111,7 +111,7 @@ def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
 def test_ctrl_c_ends_a_study_with_its_best_so_far_and_status_130(store):
     process = start()
     lines = [process.stdout.readline() for _ in range(2)]
-    assert "16 of 33 trials" in lines[1]
+    assert f"{BATCH} of {TRIALS} trials" in lines[1]
     process.send_signal(signal.SIGINT)
     status, out, err = finish(process)
     assert status == 130 and "study s: best val/log_loss" in out and "-P study=s" in out
@@ -126,8 +126,8 @@ def test_ctrl_c_ends_a_study_with_its_best_so_far_and_status_130(store):
 @pytest.mark.parametrize("seed", range(4))
 def test_ctrl_c_at_any_moment_leaves_nothing_running(store, seed):
     process = start()
-    assert "study s" in process.stdout.readline() and "16 of 33" in process.stdout.readline()
-    wait(process, random.Random(seed).uniform(0, 1.0))
+    assert "study s" in process.stdout.readline() and f"{BATCH} of {TRIALS}" in process.stdout.readline()
+    wait(process, random.Random(seed).uniform(0, 0.5))
     process.send_signal(signal.SIGINT)
     status, _, err = finish(process)
     assert status in (0, 130) and "Traceback" not in err
@@ -137,7 +137,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_running(store, seed):
 
 def test_ctrl_c_on_mlflow_run_leaves_nothing_running(store):
     command = ["mlflow", "run", ROOT, "-e", "tune", "--env-manager", "local"]
-    command += ["--experiment-name", "abalone", "-P", "study=s", "-P", f"trials={TRIALS}"]
+    command += ["--experiment-name", "abalone", "-P", "study=s", "-P", "trials=33", "-P", "epochs=10"]
     process = popen(command)
     line = process.stdout.readline()
     while "16 of 33" not in line:
@@ -202,13 +202,13 @@ def test_workers_end_when_their_parent_is_killed(store):
 
 
 def test_mlflow_run_tunes_with_its_options(store):
-    options = {"task": "regression", "trials": 17, "epochs": 5, "study": "r", "search": "learning_rate,width"}
+    options = {"task": "regression", "trials": 3, "epochs": 2, "study": "r", "search": "learning_rate,width"}
     arguments = [f"-P{name}={value}" for name, value in options.items()]
     done = warm_mlflow_run("-e", "tune", "--experiment-name", "abalone", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "17 of 17 trials" in done.stdout + done.stderr
+    assert "3 of 3 trials" in done.stdout + done.stderr
     [run] = search_runs("tags.stage = 'tune'")
-    assert run.info.status == "FINISHED" and run.data.params["trials"] == "17"
+    assert run.info.status == "FINISHED" and run.data.params["trials"] == "3"
     assert run.data.metrics["best_value"] < 4  # rings
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import process_tags_with
 from mlflow import MlflowClient
 from optuna.trial import TrialState
-from tuning_helpers import JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
+from tuning_helpers import BATCH, JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
 
 from abalone.tracking.processes import process_tags
 from abalone.tracking.runs import RunOptions, tracked_run
@@ -26,7 +26,8 @@ from abalone.tuning.tune import run_study
 NO_PROCESS = str(2**22 + 1)  # above Linux's highest process id
 
 
-def test_an_interrupted_study_keeps_its_results_and_requeues_the_rest(store):
+def test_an_interrupted_study_keeps_its_results_and_requeues_the_rest(store, monkeypatch):
+    monkeypatch.setattr("abalone.tuning.batches.BATCH", BATCH)
     calls = []
 
     def interrupt_second_batch(*arguments, **options):
@@ -39,17 +40,17 @@ def test_an_interrupted_study_keeps_its_results_and_requeues_the_rest(store):
     study = open_study(plan, "s", JOURNAL)
     tags = {"stage": "tune", "study": "s"}
     with pytest.raises(KeyboardInterrupt), shared_run(study, "tune", tags, RunOptions()) as run_id:
-        run_study(run_id, study, plan, JOURNAL, Limits(20), print, train=interrupt_second_batch)
+        run_study(run_id, study, plan, JOURNAL, Limits(BATCH + 4), print, train=interrupt_second_batch)
     study = open_study(plan, "s", JOURNAL)
-    assert count_trials(study) == 16 and count_states(study)["killed"] == 4
+    assert count_trials(study) == BATCH and count_states(study)["killed"] == 4
     runs = trial_runs_by_status("s")
     assert len(runs["FAILED"]) == 4 and "RUNNING" not in runs
     [run] = search_runs("tags.stage = 'tune'")
     assert run.info.status == "KILLED" and run.data.metrics["best_value"] == study.best_value
 
     lost = [trial.params for trial in study.trials if trial.state == TrialState.FAIL]
-    _, study, _ = tune(trials=20)
-    assert count_trials(study) == 20 and [trial.params for trial in study.trials[-4:]] == lost
+    _, study, _ = tune(trials=BATCH + 4)
+    assert count_trials(study) == BATCH + 4 and [trial.params for trial in study.trials[-4:]] == lost
 
 
 def test_trials_of_a_dead_process_fail_and_those_of_a_living_one_go_on(store):

@@ -25,7 +25,7 @@ def prune(
     with_base : bool
         Whether the batch's first trial is the base stage.
     """
-    plan = make_plan(base)
+    plan = make_plan(base, epochs=10)
     study = optuna.create_study()
     for value in earlier:
         study.add_trial(optuna.trial.create_trial(value=value, intermediate_values={2: value}))

@@ -6,13 +6,13 @@ import pytest
 from data_files import write_diverging_rows
 from mlflow import MlflowClient
 from optuna.trial import TrialState
-from tuning_helpers import JOURNAL, make_plan, trial_runs_by_status, tune
+from tuning_helpers import BATCH, JOURNAL, make_plan, run_trials, trial_runs_by_status, tune
 
 from abalone.settings import UserError
 from abalone.tracking.runs import tracked_run
 from abalone.training.history import TrainingDiverged
 from abalone.training.population import fit_many
-from abalone.tuning.batches import BATCH, Job, load_without_test, run_batch
+from abalone.tuning.batches import Job, load_without_test, run_batch
 from abalone.tuning.pages import outcome
 from abalone.tuning.results import count_states, count_trials, setting_importances, trials_table
 from abalone.tuning.search import Limits
@@ -22,18 +22,23 @@ from abalone.tuning.winner import train_winner
 from abalone.tuning.workers import share_out
 
 
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abalone.tuning.batches.BATCH", BATCH)
+
+
 def test_a_regression_study_starts_from_its_stage_and_ends_no_worse(store):
-    plan = make_plan("regress")
-    _, study, _ = tune(plan, trials=6)
+    plan = make_plan("regress", epochs=5)
+    study = run_trials(plan, 6)
     first = study.trials[0]
     assert first.state == TrialState.COMPLETE and plan.at(first.params) == plan.settings
     assert study.best_value <= first.value
     assert study.best_value < 3  # rings
 
 
-def test_the_same_seed_gives_the_same_study(store):
+def test_the_same_seed_gives_the_same_study(store, small_batches):
     def run(name: str, **settings):
-        _, study, _ = tune(make_plan(**settings), trials=17, name=name)
+        study = run_trials(make_plan(**settings), 2 * BATCH + 1, name)
         return [(trial.params, trial.value, trial.state) for trial in study.trials]
 
     first = run("a")
@@ -53,12 +58,12 @@ def test_the_same_name_resumes_a_study(store):
 
 
 def test_a_finished_study_trains_only_its_winner(store):
-    tune(trials=6)
-    _, study, _ = tune(trials=6)
-    assert len(study.trials) == 6
+    tune(trials=2)
+    _, study, _ = tune(trials=2)
+    assert len(study.trials) == 2
 
 
-def test_after_the_timeout_no_batch_starts_but_the_first(store):
+def test_after_the_timeout_no_batch_starts_but_the_first(store, small_batches):
     plan = make_plan()
     run_tune(plan, Where("s", ""), Limits(trials=40, timeout=1e-9), print)
     assert count_trials(open_study(plan, "s", JOURNAL)) == BATCH
@@ -71,7 +76,7 @@ def test_a_study_may_have_a_single_trial_of_a_single_epoch(store):
 
 
 def test_one_trial_gives_no_importances(store):
-    _, study, _ = tune(make_plan(epochs=1), trials=1)
+    study = run_trials(make_plan(epochs=1), 1)
     assert setting_importances(study) == {}
 
 

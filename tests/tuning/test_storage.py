@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError
-from tuning_helpers import JOURNAL, make_plan, search_runs, tune
+from tuning_helpers import JOURNAL, make_plan, run_trials, search_runs, tune
 
 from abalone.settings import UserError
 from abalone.tuning.optuna_logging import quiet_optuna
@@ -27,7 +27,7 @@ from abalone.tuning.storage import PLAN_ATTRIBUTE, hide_password, open_storage, 
     ids=["task", "seed", "smaller space", "larger space"],
 )
 def test_a_study_with_another_plan_is_refused_and_nothing_is_written(store, plan, difference):
-    tune(make_plan(epochs=1), trials=2, name="other")
+    run_trials(make_plan(), 2, "other")
     open_study(make_plan(), "s", JOURNAL)
     before = len(search_runs()), Path(JOURNAL).read_bytes()
     with pytest.raises(UserError, match=difference):
@@ -68,8 +68,8 @@ def test_the_password_of_a_storage_is_hidden():
 
 
 def test_a_study_may_be_kept_in_a_database(store):
-    _, study, _ = tune(trials=6, storage="sqlite:///studies.db")
-    assert len(study.trials) == 6 and not Path(JOURNAL).exists()
+    _, study, _ = tune(trials=2, storage="sqlite:///studies.db")
+    assert len(study.trials) == 2 and not Path(JOURNAL).exists()
 
 
 def test_a_tracking_database_is_refused_as_storage_and_left_untouched(store, own_folder):

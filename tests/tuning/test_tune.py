@@ -16,13 +16,15 @@ from abalone.settings import SEARCHED_BY_DEFAULT, StageSettings, UserError
 from abalone.tuning.results import count_states
 from abalone.tuning.study_run import BEST_SO_FAR
 
+PLAN = make_plan(epochs=10)
+
 
 @pytest.fixture(scope="module")
 def tuned(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """A folder with the store of a study of 20 trials, and what ``tune`` returns."""
     folder = tmp_path_factory.mktemp("tuned")
     with filling(folder, empty_database):
-        return folder, tune()
+        return folder, tune(PLAN)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_every_trial_is_a_run_with_its_own_status_and_curves(whole_study):
     for run in runs["FINISHED"]:
         trial = trials[run.info.run_id]
         assert run.data.metrics["val/log_loss"] == trial.value
-        assert StageSettings.from_mapping(run.data.params) == make_plan().at(trial.params)
+        assert StageSettings.from_mapping(run.data.params) == PLAN.at(trial.params)
         losses = curve(run.info.run_id)
         assert len(losses) == 10 and min(losses) == pytest.approx(trial.value, abs=1e-5)
     assert "16 of 20 trials" in said[1] and "20 of 20 trials" in said[2]
@@ -62,12 +64,13 @@ def test_only_the_winner_is_scored_on_the_test_rows(whole_study):
         assert has_test_scores == (run.info.run_id == result.run_id), run.info.run_name
 
 
-def test_the_run_of_a_study_charts_its_best_value_so_far_by_trial(store):
-    _, study, _ = tune(trials=6)
+def test_the_run_of_a_study_charts_its_best_value_so_far_by_trial(whole_study):
+    _, study, _ = whole_study
     [run] = search_runs("tags.stage = 'tune'")
     points = MlflowClient().get_metric_history(run.info.run_id, BEST_SO_FAR)
-    assert [point.step for point in points] == [0, 1, 2, 3, 4, 5]
-    best = [min(trial.value for trial in study.trials[: n + 1] if trial.state == TrialState.COMPLETE) for n in range(6)]
+    assert [point.step for point in points] == list(range(20))
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    best = [min(trial.value for trial in complete if trial.number <= number) for number in range(20)]
     assert [point.value for point in points] == best
 
 
@@ -98,7 +101,7 @@ def test_the_winner_is_a_nested_stage_run_that_says_how_far_it_is_from_its_trial
     run = MlflowClient().get_run(result.run_id)
     [parent] = search_runs("tags.stage = 'tune'")
     assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert StageSettings.from_mapping(run.data.params) == make_plan().at(study.best_params)
+    assert StageSettings.from_mapping(run.data.params) == PLAN.at(study.best_params)
     assert {"test/roc_auc", "test/log_loss"} <= run.data.metrics.keys()
     apart = abs(run.data.metrics["val/log_loss"] - study.best_value)
     note = run.data.tags["mlflow.note.content"]
