@@ -37,7 +37,6 @@ ENCODE = Change("features.py", "to_numpy(dtype=np.float32) for", "to_numpy(dtype
 CLASSES = Change("scorer.py", "output.softmax(1)[:, 1].numpy()", "output.softmax(1)[:, 0].numpy()")
 RINGS = Change("scorer.py", '{"rings": rings.numpy(),', '{"rings": rings.numpy() + 1,')
 ALL_CHANGES = (PREPARE, DERIVE, ENCODE, CLASSES, RINGS)
-CACHES = shutil.ignore_patterns("__pycache__")
 
 
 def copy_project(folder: Path, changes: Sequence[Change] = ()) -> Path:
@@ -46,7 +45,7 @@ def copy_project(folder: Path, changes: Sequence[Change] = ()) -> Path:
     Processes whose working folder is the copy import it as ``abalone``.
     """
     for name in ("abalone", "experiments"):
-        shutil.copytree(ROOT / name, folder / name, ignore=CACHES)
+        shutil.copytree(ROOT / name, folder / name)
     for change in changes:
         change.apply(folder / "abalone" / "model")
     return folder
@@ -61,7 +60,7 @@ def imported_copy(folder: Path, name: str, changes: Sequence[Change] = ()) -> It
     callable
         Imports a module of the copy, such as ``networks``.
     """
-    shutil.copytree(ROOT / "abalone" / "model", folder / name, ignore=CACHES)
+    shutil.copytree(ROOT / "abalone" / "model", folder / name)
     for change in changes:
         change.apply(folder / name)
     sys.path.insert(0, str(folder))

@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
 from project_copies import copy_project
+from registry_store import replace_in
 from warm_processes import warm_environment
 
 from abalone.tracking.database import sqlite_uri
@@ -21,10 +22,13 @@ RUN = "mlflow run . --env-manager local --experiment-name abalone"
 
 @pytest.fixture
 def project(own_folder: Path) -> Path:
-    """A copy of the project that can run under ``mlflow run``."""
+    """A copy of the project that can run under ``mlflow run``, whose ``rings`` are few and short."""
     folder = copy_project(own_folder / "home" / "My Projekt ä #1")
     for name in ("MLproject", "Makefile", "conda.yaml", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
+    rings = folder / "experiments" / "rings.toml"
+    replace_in(rings, "members = 16", "members = 2")
+    replace_in(rings, 'epochs = "auto"', "epochs = 2")
     return folder
 
 

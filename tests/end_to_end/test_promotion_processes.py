@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
+from project_copies import copy_project
 from registry_store import (
     CLASSIFIER,
     candidate,
@@ -21,6 +22,7 @@ from registry_store import (
     split_of,
     version_with,
 )
+from stores import copy_store, filling
 from warm_processes import PYTHON, warm_environment, warm_mlflow_run
 
 from abalone.data.reading import SHIPPED_FILE
@@ -49,11 +51,20 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with two candidates, each in an experiment of its own."""
+    folder = tmp_path_factory.mktemp("candidates")
+    with filling(folder, empty_database):
+        for name, skill in (("good", 0.5), ("better", 0.7)):
+            candidate(name, skill, experiment=name)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(3))
-def test_two_real_promotions_at_once_leave_the_better(client, attempt):
-    for name, skill in (("good", 0.5), ("better", 0.7)):
-        candidate(name, skill, experiment=name)
+def test_two_real_promotions_at_once_leave_the_better(candidates, client, own_folder, attempt):
+    copy_store(candidates, own_folder)
     command = ("promote", "--task", "classification", "--experiment")
     both = [start(*command, name) for name in ("better", "good")]
     for process in both:
@@ -107,9 +118,7 @@ def test_promote_and_rollback_by_mlflow_run(client):
 @pytest.fixture
 def changed_project(own_folder) -> Path:
     """A copy of the project in which the code that travels with models computes other numbers."""
-    copy = own_folder / "changed"
-    shutil.copytree(ROOT / "abalone", copy / "abalone", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "experiments", copy / "experiments")
+    copy = copy_project(own_folder / "changed")
     model = copy / "abalone" / "model"
     replace_in(model / "features.py", r"z = \(x", "z = 2 * (x")
     replace_in(model / "features.py", r"return torch\.from_numpy\(", "return 3 * torch.from_numpy(")
