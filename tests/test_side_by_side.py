@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, environment
+from helpers import ROOT
 from ring_fits import SHORT
-from warm_processes import start_workers_warm
+from warm_processes import PYTHON, start_workers_warm, warm_environment
 
 from abalone.claims.claims import measure_stages, train_stages
 from abalone.data.loading import load_data
@@ -163,18 +163,20 @@ def is_running(pid: int) -> bool:
 
 PROGRAM = """
 import os, sys, time
+from multiprocessing import set_executable
 from abalone.side_by_side import begin, run_all, worker_processes
 print("started", flush=True)
+set_executable(sys.argv[1])
 with worker_processes(2):
     pids = set(run_all(os.getpid, [()] * 20))
     print(*pids, flush=True)
-    begin(time.sleep, float(sys.argv[1]))()
+    begin(time.sleep, float(sys.argv[2]))()
 """
 
 
 def start(*command: str) -> subprocess.Popen:
     """A real program that has no ``if __name__ == "__main__"``, in a session of its own."""
-    variables = {**environment(), "PYTHONPATH": str(ROOT)}
+    variables = {**warm_environment(), "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     return subprocess.Popen(
         [sys.executable, *command], stdout=pipe, stderr=pipe, text=True, env=variables, start_new_session=True
@@ -183,14 +185,15 @@ def start(*command: str) -> subprocess.Popen:
 
 def test_a_program_needs_no_guard_against_being_imported_again(tmp_path):
     Path("program.py").write_text(PROGRAM)
-    for command in (["program.py", "0"], ["-c", PROGRAM, "0"]):
+    for command in (["program.py", sys.executable, "0"], ["-c", PROGRAM, PYTHON, "0"]):
         out, err = start(*command).communicate(timeout=120)
         assert re.fullmatch(r"started\n\d+ \d+\n", out) and not err, (command, out, err)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_parent(number):
-    program = start("-c", PROGRAM, "600")
+    forked_from = sys.executable if number == signal.SIGINT else PYTHON
+    program = start("-c", PROGRAM, forked_from, "600")
     assert program.stdout.readline() == "started\n"
     pids = [int(word) for word in program.stdout.readline().split()]
     assert all(is_running(pid) for pid in pids)
