@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,12 +21,28 @@ from abalone.tracking.team_server import start, stop
 
 pytestmark = pytest.mark.slow
 SECONDS = 300  # at most, for what takes some ten
-STAGE = ("classify", "--epochs", "150")  # some seconds of training
+TRAIN_AND_WAIT = """
+from abalone.cli.program import main
+from abalone.stages import stage
+
+fit = stage.fit
+
+def fit_and_wait(*arguments, **options):
+    trained = fit(*arguments, **options)
+    input()
+    return trained
+
+stage.fit = fit_and_wait
+main()
+"""
+STAGE = ("-c", TRAIN_AND_WAIT, "classify", "--epochs", "2")
+FILE = ("-m", "abalone", "file")
 
 
 @pytest.fixture
-def port(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def port(own_folder: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Port of a server with a database of its own."""
+    shutil.copy(empty_database, own_folder / "tracking.db")
     start_servers_warm(monkeypatch)
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
@@ -44,9 +61,10 @@ def kill_server(port: int) -> None:
     wait_until(lambda: not listens(port))
 
 
-def abalone(*arguments: str) -> subprocess.Popen:
+def python(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [PYTHON, "-m", "abalone", *arguments],
+        [PYTHON, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,8 +74,8 @@ def abalone(*arguments: str) -> subprocess.Popen:
 
 def output(*arguments: str) -> str:
     """Output of a command that succeeds."""
-    command = abalone(*arguments)
-    out, err = command.communicate(timeout=SECONDS)
+    command = python(*arguments)
+    out, err = command.communicate("go on\n", timeout=SECONDS)
     assert command.returncode == 0, out + err
     return out
 
@@ -80,18 +98,18 @@ def runs(status: str) -> list[str]:
 def test_what_a_stage_trained_while_its_server_was_killed_is_filed_when_it_is_back(port):
     output(*STAGE)
     [whole] = runs("FINISHED")
-    stage = abalone(*STAGE)
-    assert "training 150 epochs" in stage.stdout.readline()
+    stage = python(*STAGE)
+    assert "training 2 epochs" in stage.stdout.readline()
     [left] = runs("RUNNING")
     kill_server(port)
-    out, err = stage.communicate(timeout=SECONDS)
+    out, err = stage.communicate("go on\n", timeout=SECONDS)
     folder = Path("kept-results", left).absolute()
     assert stage.returncode == 1 and f"python -m abalone file --folder {folder}" in err, out + err
     assert "Traceback" not in err
 
     start_server(port)
     assert runs("RUNNING") == [left]
-    assert "is filed;" in output("file")
-    assert "is filed already" in output("file", "--folder", str(folder))
+    assert "is filed;" in output(*FILE)
+    assert "is filed already" in output(*FILE, "--folder", str(folder))
     assert contents(left) == contents(whole)
     assert len(runs("FINISHED")) == 2
