@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
 from registry_store import CLASSIFIER, candidate, model_id_of, promote_one, runs_of
+from stores import copy_store, filling
 from warm_processes import PYTHON, warm_environment
 
 from abalone.data.reading import SHIPPED_FILE
@@ -79,12 +80,23 @@ def test_a_first_start_that_is_killed_leaves_no_half_database(own_folder, monkey
     assert sorted(path.name for path in own_folder.iterdir()) == ["mlruns", "new.db"]
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with a champion and a previous one, and a better candidate."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        for name, skill in (("first", 0.4), ("second", 0.6)):
+            candidate(name, skill)
+            promote_one()
+        candidate("third", 0.8)
+    return folder
+
+
 @pytest.mark.parametrize("call", ["create_model_version", "set_registered_model_alias", "update_registered_model"])
-def test_there_is_a_champion_whenever_a_promotion_is_killed_and_the_next_one_completes_it(store, call):
-    for name, skill in (("first", 0.4), ("second", 0.6)):
-        candidate(name, skill)
-        promote_one()
-    candidate("third", 0.8)
+def test_there_is_a_champion_whenever_a_promotion_is_killed_and_the_next_one_completes_it(
+    filled, store, own_folder, call
+):
+    copy_store(filled, own_folder)
     killed(f"mlflow.tracking.MlflowClient.{call}", *PROMOTE)
     load_champion("classification")
     abalone(*PROMOTE)

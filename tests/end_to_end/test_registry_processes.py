@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
 from registry_store import CLASSIFIER, candidate, promote_one, version_with
+from stores import copy_store, filling
 from warm_processes import PYTHON, warm_environment
 
 from abalone.registry.loading import load_champion
@@ -36,13 +38,22 @@ def check_registry() -> None:
     load_champion("classification")
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with a champion and a previous one, and a better candidate."""
+    folder = tmp_path_factory.mktemp("champions")
+    with filling(folder, empty_database):
+        for name, skill in (("first", 0.3), ("second", 0.5)):
+            candidate(name, skill, experiment=name)
+            promote_one(experiment=name)
+        candidate("third", 0.7, experiment="third")
+    return folder
+
+
 @pytest.fixture
-def two_champions(store) -> None:
-    """A champion and a previous one, and a better candidate."""
-    for name, skill in (("first", 0.3), ("second", 0.5)):
-        candidate(name, skill, experiment=name)
-        promote_one(experiment=name)
-    candidate("third", 0.7, experiment="third")
+def two_champions(filled, store, own_folder) -> None:
+    """That store, for one test."""
+    copy_store(filled, own_folder)
 
 
 def test_six_promotions_of_one_run_leave_one_version_of_it(store):
