@@ -22,7 +22,7 @@ from abalone.tracking.browse import listens
 BLOCKS = code_blocks("docs/scaling.md")
 DOCUMENTED_PORT = "5000"
 DATABASE_PORT = 5433
-TRIALS = 16
+TRIALS = 4
 ON_EACH_MACHINE = "mlflow run . -e tune"
 SMALL = {
     "-P trials=256": f"-P trials={TRIALS} -P epochs=2",
