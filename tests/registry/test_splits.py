@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from registry_store import candidate, make_unsealed, model_folder, model_id_of, promote_one, refusals, runs_of, split_of
+from registry_store import (
+    candidate,
+    make_unsealed,
+    model_folder,
+    model_id_of,
+    promote_one,
+    refusals,
+    runs_of,
+    split_of,
+    version_with,
+)
+from stores import copy_store, filling
 
 from abalone.registry.candidates import Candidate
 from abalone.registry.promotion import promote
@@ -55,9 +67,24 @@ def test_without_candidates_no_split_is_chosen():
     assert choice.split == "" and not choice.others and judged[0].refusal == "no model"
 
 
-def test_a_training_on_another_split_changes_nothing_and_is_named_with_the_command_that_chooses_it(store):
-    candidate("first", 0.5)
-    promote_one()
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> Path:
+    """Folder of a store with a champion."""
+    folder = tmp_path_factory.mktemp("champion")
+    with filling(folder, empty_database):
+        candidate("champion", 0.5)
+        promote_one()
+    return folder
+
+
+@pytest.fixture
+def champion(filled, store, own_folder) -> str:
+    """Id of the champion's run."""
+    copy_store(filled, own_folder)
+    return version_with("champion").run_id
+
+
+def test_a_training_on_another_split_changes_nothing_and_is_named_with_the_command_that_chooses_it(champion):
     small = [candidate(name, 0.9, seed=1) for name in ("small", "smaller")]
     candidate("better", 0.6)
     said = []
@@ -78,9 +105,7 @@ def test_a_training_on_another_split_changes_nothing_and_is_named_with_the_comma
     assert chosen.split.reason == "chosen with -P split" and chosen.challenger.run_id in small
 
 
-def test_after_a_promotion_on_a_chosen_split_that_split_is_the_champions(store):
-    candidate("first", 0.5)
-    promote_one()
+def test_after_a_promotion_on_a_chosen_split_that_split_is_the_champions(champion):
     new = split_of(candidate("new", 0.6, seed=1))
     promote_one(split=new, force=True)
     decision = promote_one()
@@ -95,10 +120,8 @@ def test_without_a_champion_the_split_with_most_candidates_counts(store):
     assert decision.challenger.name in ("one", "two") and decision.split.reason == "the one with the most candidates"
 
 
-def test_a_split_whose_models_cannot_be_used_gives_way_to_the_next(store):
-    run_id = candidate("older", 0.9)
-    promote_one()
-    make_unsealed(model_folder(model_id_of(run_id)))
+def test_a_split_whose_models_cannot_be_used_gives_way_to_the_next(champion):
+    make_unsealed(model_folder(model_id_of(champion)))
     candidate("sound", 0.5, seed=1)
     decision = promote_one()
     assert decision.promotes and decision.challenger.name == "sound"

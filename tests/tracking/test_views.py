@@ -6,11 +6,13 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from stores import copy_store, filling
 
 from abalone.settings import load_settings
 from abalone.stages.stage import run_stage
@@ -69,11 +71,24 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     return [run.info.run_name for run in runs]
 
 
-@pytest.mark.parametrize("stage, metric", [("classify", "log_loss"), ("regress", "rmse")])
-def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_columns_that_they_have(store, stage, metric):
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, empty_database) -> tuple[Path, dict[str, str]]:
+    """Folder of a store with a run of each task, and the ids of the runs by stage."""
+    folder = tmp_path_factory.mktemp("stages")
     run_ids = {}
-    for name in ("classify", "regress"):
-        run_ids[name] = run_stage(name, load_settings(name, {"epochs": 6})).run_id  # enough for a rise
+    with filling(folder, empty_database):
+        for stage in ("classify", "regress"):
+            settings = load_settings(stage, {"epochs": 6, "batch_size": 500})  # enough for a rise
+            run_ids[stage] = run_stage(stage, settings).run_id
+    return folder, run_ids
+
+
+@pytest.mark.parametrize("stage, metric", [("classify", "log_loss"), ("regress", "rmse")])
+def test_a_leaderboard_finds_the_runs_of_its_task_and_shows_columns_that_they_have(
+    filled, store, own_folder, stage, metric
+):
+    folder, run_ids = filled
+    copy_store(folder, own_folder)
     client = MlflowClient()
     experiment_id = client.get_experiment_by_name("abalone").experiment_id
     board = view(experiment_id, LEADERBOARDS[load_settings(stage).task])
@@ -117,7 +132,7 @@ def test_the_stages_stand_in_the_guides_order_those_of_several_runs_of_main_side
 
 def test_the_curves_are_those_of_the_stages_about_overfitting_and_every_stage_logs_them(store):
     for stage in ("classify", "dropout", "encode"):
-        run_stage(stage, load_settings(stage, {"epochs": 2}))
+        run_stage(stage, load_settings(stage, {"epochs": 2, "batch_size": 500}))
     experiment_id = MlflowClient().get_experiment_by_name("abalone").experiment_id
     state = view(experiment_id, CURVES_VIEW)
     runs = found_by(experiment_id, state)
