@@ -55,18 +55,19 @@ Damage = Callable[[Path], None]
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory, empty_database) -> Path:
-    """Folder of a store with two champions."""
+    """Folder of a store with two champions, and a candidate that is weaker than the classifier."""
     folder = tmp_path_factory.mktemp("champions")
     with filling(folder, empty_database):
         for task in TASKS:
             candidate(f"champion {task}", 0.6, task=task)
             promote_one(task)
+        candidate("weaker", 0.3)
     return folder
 
 
 @pytest.fixture
 def champions(filled, store, own_folder) -> dict[str, Path]:
-    """A store with two champions; the folders of their models, by task."""
+    """A store with two champions and a weaker candidate; the folders of the champions' models, by task."""
     copy_store(filled, own_folder)
     forget_imports()
     return {task: model_folder(model_id_of(version_with("champion", task).run_id)) for task in TASKS}
@@ -80,14 +81,19 @@ def unchecked(champions) -> dict[str, Path]:
     return champions
 
 
-def predict_rows(say: Callable[[str], None] = say_nothing) -> None:
+def write_rows(count: int) -> str:
+    """Write some rows of the shipped file into a file, and return its name."""
     lines = SHIPPED_FILE.read_text().splitlines(keepends=True)
-    Path("rows.csv").write_text("".join(lines[:5]))
-    predict("rows.csv", "scored.csv", Request(), say)
+    Path("rows.csv").write_text("".join(lines[:count]))
+    return "rows.csv"
+
+
+def predict_rows(say: Callable[[str], None] = say_nothing) -> None:
+    predict(write_rows(5), "scored.csv", Request(), say)
 
 
 def evaluate_rows(say: Callable[[str], None] = say_nothing) -> None:
-    evaluate("uci", say)
+    evaluate(write_rows(60), say)
 
 
 def is_executed() -> bool:
@@ -110,7 +116,6 @@ def test_nothing_of_a_changed_champion_is_executed_and_the_file_is_named(
     for use in (predict_rows, evaluate_rows):
         with pytest.raises(UnusableModel, match=f"^models:/{CLASSIFIER}/1 {problem}; train and promote again$"):
             use()
-    candidate("weaker", 0.3)
     forget_imports()
     decision = promote_one(dry_run=True)
     assert not is_executed()
@@ -178,7 +183,6 @@ def test_a_rollback_away_from_a_changed_champion_is_possible(champions):
 def test_bytecode_in_the_store_is_not_executed(champions):
     for folder in champions.values():
         add_bytecode(folder)
-    candidate("weaker", 0.3)
     for use in (predict_rows, evaluate_rows, promote_one):
         forget_imports()
         use()
@@ -242,7 +246,6 @@ def test_predict_evaluate_and_promote_unpickle_nothing_even_without_sums(uncheck
         with is_loaded:
             use()
         assert not is_executed()
-    candidate("weaker", 0.3)
     decision = promote_one(dry_run=True)
     assert not is_executed()
     assert ("the champion, cannot be loaded" in decision.reason) == (plant is not plant_bomb)
