@@ -208,7 +208,7 @@ def load_model(uri: str, recorded: str = "", address: str = "") -> LoadedModel:
     with _checked_copy(uri, part_of_pyfunc(recorded), recorded, address) as folder:
         files = recorded or file_sums(folder)
         try:
-            with _path_kept(), _undo_imports_on_failure(_own_package(folder)), _pickles_refused():
+            with _undo_imports_on_failure(_own_package(folder)), _pickles_refused():
                 pyfunc = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
             columns = _answer_columns(pyfunc)
         except Exception as error:  # damaged files raise errors of any kind
@@ -326,23 +326,14 @@ def _answer_columns(pyfunc: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def _path_kept() -> Iterator[None]:
-    """Take off Python's path what MLflow puts there: a folder that is about to be deleted."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-@contextmanager
 def _undo_imports_on_failure(package: str) -> Iterator[None]:
-    """Forget a package that was imported in part.
+    """Forget a package that was imported in part, and in any case the folder on Python's path, which is deleted next.
 
     Models of one version share the package's name. A damaged copy left in ``sys.modules`` would be used for the next
     model too.
     """
     modules_before = set(sys.modules)
+    path_before = list(sys.path)
     try:
         yield
     except BaseException:
@@ -350,3 +341,5 @@ def _undo_imports_on_failure(package: str) -> Iterator[None]:
             if name.partition(".")[0] == package:
                 del sys.modules[name]
         raise
+    finally:
+        sys.path[:] = path_before

@@ -57,11 +57,12 @@ def test_a_model_that_was_loaded_needs_no_files_and_leaves_none(uri, own_folder,
     temporary = own_folder / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    path = list(sys.path)
     model = load_model(uri)
     assert len(model.predict(ROWS)) == len(ROWS)
     with pytest.raises(UnreachableModel):
         load_model("models:/m-unknown")
-    assert not list(temporary.iterdir())
+    assert not list(temporary.iterdir()) and sys.path == path
 
 
 def test_integers_and_numbers_as_text_are_passed_as_numbers(uri):
