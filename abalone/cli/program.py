@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 import traceback
 from typing import Any
 
@@ -18,8 +17,7 @@ from abalone.cli import champion_commands, stage_commands, study_commands
 from abalone.cli.group import SectionedGroup
 from abalone.tracking.plain_errors import fault
 from abalone.tracking.reachable import explain, is_away, set_client_defaults
-
-MOMENT = 0.05  # seconds in which a ``__del__`` ends
+from abalone.tracking.signals import Interrupted, send_lost_signals_again
 
 cli = SectionedGroup(
     sections={
@@ -46,10 +44,6 @@ cli = SectionedGroup(
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
 )
-
-
-class Interrupted(SystemExit):
-    """Raised on SIGTERM and SIGHUP, so that open runs end as KILLED before the process exits."""
 
 
 def main() -> None:
@@ -130,20 +124,8 @@ def _handle_signals() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    sys.unraisablehook = _send_again
+    send_lost_signals_again()
 
 
 def _interrupt(number: int, frame: Any) -> None:
     raise Interrupted(128 + number)
-
-
-def _send_again(ignored: Any) -> None:
-    """Send a signal again that arrived in a ``__del__``, out of which Python lets no exception."""
-    error = ignored.exc_value
-    if not isinstance(error, KeyboardInterrupt | Interrupted):
-        sys.__unraisablehook__(ignored)
-        return
-    number = int(error.code or 0) - 128 if isinstance(error, Interrupted) else signal.SIGINT
-    later = threading.Timer(MOMENT, os.kill, (os.getpid(), number))
-    later.daemon = True
-    later.start()

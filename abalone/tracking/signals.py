@@ -1,8 +1,10 @@
-"""Defer SIGINT, SIGTERM and SIGHUP during writes, so that no signal leaves something half written."""
+"""SIGINT, SIGTERM and SIGHUP: deferred during writes, so that none leaves something half written, and never lost."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,11 @@ from typing import Any
 
 SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 MAX_DEFERRED = 2  # Ctrl-C on `mlflow run` sends two: SIGINT, and SIGTERM right after it
+MOMENT = 0.05  # seconds in which a ``__del__`` ends
+
+
+class Interrupted(SystemExit):
+    """Raised on SIGTERM and SIGHUP, so that open runs end as KILLED before the process exits."""
 
 
 @contextmanager
@@ -65,3 +72,22 @@ def ignore_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def send_lost_signals_again() -> None:
+    """Send a signal again that arrived in a ``__del__`` or in the callback of a weak reference.
+
+    Python lets no exception out of them: it prints the one that the signal raised, and goes on.
+    """
+    sys.unraisablehook = _send_again
+
+
+def _send_again(ignored: Any) -> None:
+    error = ignored.exc_value
+    if not isinstance(error, KeyboardInterrupt | Interrupted):
+        sys.__unraisablehook__(ignored)
+        return
+    number = int(error.code or 0) - 128 if isinstance(error, Interrupted) else signal.SIGINT
+    later = threading.Timer(MOMENT, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()

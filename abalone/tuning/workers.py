@@ -17,7 +17,7 @@ from abalone.settings import UserError
 from abalone.tracking.locks import wait_for_locks
 from abalone.tracking.plain_errors import explain
 from abalone.tracking.reachable import set_client_defaults
-from abalone.tracking.signals import defer_signals, ignore_ctrl_c
+from abalone.tracking.signals import defer_signals, ignore_ctrl_c, send_lost_signals_again
 from abalone.tuning.batches import Job, run_batches
 from abalone.tuning.dead_trials import fail_dead_trials
 from abalone.tuning.optuna_logging import quiet_optuna
@@ -98,6 +98,7 @@ def _work(job: Job, study_name: str, storage: str, index: int, share: int, secon
     wait_for_locks()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    send_lost_signals_again()
     with quiet_optuna(), suppress(KeyboardInterrupt):
         try:
             study = open_study(job.plan, study_name, storage, worker=index)

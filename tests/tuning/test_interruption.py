@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from datetime import timedelta
 
 import mlflow
 import pytest
-from helpers import process_tags_with
+from helpers import ROOT, process_tags_with
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from tuning_helpers import BATCH, JOURNAL, make_plan, search_runs, trial_runs_by_status, tune
+from warm_processes import PYTHON, warm_environment
 
 from abalone.tracking.processes import process_tags
 from abalone.tracking.runs import RunOptions, tracked_run
@@ -130,3 +132,30 @@ def test_the_run_of_a_trial_that_the_study_never_heard_of_is_ended_with_the_stud
         [left] = open_trials(run_id, "s", [0])
     tune(trials=2)
     assert MlflowClient().get_run(left).info.status == "FAILED"
+
+
+INTERRUPTED_WORKER = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from abalone.tuning import workers
+
+class Stopped:
+    def __del__(self):
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+def open_study(*arguments, **options):
+    Stopped()
+    time.sleep(60)
+
+workers.open_study = open_study
+workers._work(SimpleNamespace(plan=None), "s", "", 0, 1, 60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_that_arrives_in_a_del_ends_a_worker_too(name):
+    env = {**warm_environment(), "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-c", INTERRUPTED_WORKER, name]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

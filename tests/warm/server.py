@@ -46,7 +46,7 @@ LIBRARIES = (
     "sklearn.model_selection",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
-    "optuna",
+    "optuna.importance",
 )
 
 
