@@ -40,11 +40,14 @@ server: $(VENV)/.installed-server ## start PostgreSQL and a tracking server for 
 server-stop: $(VENV)/.installed-server ## end what `make server` has started; the data stay in server/
 	@python -m abalone.tracking.team_server stop
 
-test: lint ## check style and types, and run every test
-	$(PYTEST)
+test: lint tests ## check style and types, and run every test
 
 check: lint ## check style and types, and run the quick tests; for every commit
 	$(PYTEST) -m "not slow"
+
+# Without the flags of this make, which those of the tests would take.
+tests: $(VENV)/.installed-test
+	MAKEFLAGS= $(PYTEST)
 
 lint: $(VENV)/.installed-test ## check style and types only
 	ruff check .
@@ -99,4 +102,4 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	$(UV) -e '.[$*]' || $(PIP) -e '.[$*]'
 	touch $@
 
-.PHONY: help run ui server server-stop test check lint format mlproject lock notebook jupyter docs bench bench-quality pictures clean
+.PHONY: help run ui server server-stop test tests check lint format mlproject lock notebook jupyter docs bench bench-quality pictures clean

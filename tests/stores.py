@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ def use_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import mlflow
 
     share_statements()
-    read_migrations_once()
     _move_files(folder / "mlflow.db", folder)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -28,14 +26,6 @@ def use_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
-
-
-@cache
-def read_migrations_once() -> None:
-    """MLflow reads all of its migrations for each store that it opens, to know the newest schema."""
-    from mlflow.store.db import utils
-
-    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
 
 
 @contextmanager

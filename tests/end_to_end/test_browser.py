@@ -168,13 +168,6 @@ def test_the_curves_of_the_three_stages_share_charts(page):
         expect(page.get_by_text(f"{name} (loss/test)", exact=True).first).to_be_visible()
 
 
-def test_main_is_unfolded_in_the_plain_list_of_runs(page):
-    show_all_runs(page)
-    expect(row(page, 0).get_by_role("link", name="main", exact=True)).to_be_visible()
-    for name in STAGES:
-        expect(page.get_by_role("link", name=name, exact=True).last).to_be_visible()
-
-
 def test_the_page_of_a_stage_answers_and_leads_to_the_stage_before_and_to_its_figures(page, runs):
     open_run(page, "encode")
     expect(page.get_by_text(rounded(runs["encode"].data.metrics["test/accuracy"])).first).to_be_in_viewport()
@@ -191,13 +184,11 @@ def test_the_page_of_a_stage_answers_and_leads_to_the_stage_before_and_to_its_fi
     expect_picture(page)
 
 
-def test_models_are_listed_by_the_names_of_their_stages(page):
+def test_models_bear_the_names_of_stages_and_the_registry_leads_to_a_champion_and_its_run(page, runs):
     page.get_by_role("link", name="Models", exact=True).click()
     for name in (*STAGES, "rings-classifier", "rings-regressor", "tuned-encode", "tuned-regress"):
         expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible()
 
-
-def test_the_registry_leads_to_a_champion_its_version_and_the_run_that_trained_it(page, runs):
     page.get_by_role("link", name="Model registry").click()
     page.get_by_role("button", name="Try it now").click()  # a notice of MLflow's, once in a profile
     page.get_by_role("link", name="abalone-classifier", exact=True).click()
@@ -226,8 +217,12 @@ def test_the_verdicts_of_the_report_stand_in_the_pane_of_artifacts(page):
     expect(report.get_by_role("cell", name=re.compile("supported|undecided|not judged")).first).to_be_in_viewport()
 
 
-def test_the_page_of_main_links_its_stages_and_has_the_lesson_in_one_figure(page, runs):
+def test_main_is_unfolded_in_the_plain_list_and_its_page_links_the_stages_and_has_the_lesson(page, runs):
     show_all_runs(page)
+    expect(row(page, 0).get_by_role("link", name="main", exact=True)).to_be_visible()
+    for name in STAGES:
+        expect(page.get_by_role("link", name=name, exact=True).last).to_be_visible()
+
     open_run(page, "main")
     expect(page.locator(f'a[href*="{runs["encode"].info.run_id}"]').first).to_be_visible()
     page.get_by_role("tab", name="Artifacts").click()

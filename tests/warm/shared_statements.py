@@ -26,6 +26,7 @@ def share_statements() -> None:
         return engine
 
     utils.create_sqlalchemy_engine = create_alike
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)  # out of all of MLflow's migrations
 
 
 def compile_statements() -> None:
