@@ -45,8 +45,8 @@ test: lint tests ## check style and types, and run every test
 check: lint ## check style and types, and run the quick tests; for every commit
 	$(PYTEST) -m "not slow"
 
-# Without the flags of this make, which those of the tests would take.
-tests: $(VENV)/.installed-test
+# The makes of the tests would take the flags of this one.
+tests: $(VENV)/.installed-test ## run every test only
 	MAKEFLAGS= $(PYTEST)
 
 lint: $(VENV)/.installed-test ## check style and types only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -21,7 +20,6 @@ from registry_store import (
     split_of,
     version_with,
 )
-from stores import copy_store, filling
 
 from abalone.data.reading import SHIPPED_FILE
 from abalone.evaluation.scores import scores
@@ -35,23 +33,6 @@ from abalone.stages.stage import run_stage
 @pytest.fixture
 def client(store) -> MlflowClient:
     return MlflowClient()
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory, empty_database) -> Path:
-    """Folder of a store with a champion."""
-    folder = tmp_path_factory.mktemp("champion")
-    with filling(folder, empty_database):
-        candidate("champion", 0.5)
-        promote_one()
-    return folder
-
-
-@pytest.fixture
-def champion(filled, client, own_folder) -> str:
-    """Id of the champion's run."""
-    copy_store(filled, own_folder)
-    return version_with("champion").run_id
 
 
 def test_a_better_run_replaces_the_champion_which_becomes_previous(client):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -16,9 +15,7 @@ from registry_store import (
     refusals,
     runs_of,
     split_of,
-    version_with,
 )
-from stores import copy_store, filling
 
 from abalone.registry.candidates import Candidate
 from abalone.registry.promotion import promote
@@ -65,23 +62,6 @@ def test_a_run_that_is_refused_does_not_count():
 def test_without_candidates_no_split_is_chosen():
     choice, judged = choose_split([a_run("weak", 1, "no model")], champion_split="")
     assert choice.split == "" and not choice.others and judged[0].refusal == "no model"
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory, empty_database) -> Path:
-    """Folder of a store with a champion."""
-    folder = tmp_path_factory.mktemp("champion")
-    with filling(folder, empty_database):
-        candidate("champion", 0.5)
-        promote_one()
-    return folder
-
-
-@pytest.fixture
-def champion(filled, store, own_folder) -> str:
-    """Id of the champion's run."""
-    copy_store(filled, own_folder)
-    return version_with("champion").run_id
 
 
 def test_a_training_on_another_split_changes_nothing_and_is_named_with_the_command_that_chooses_it(champion):
