@@ -42,12 +42,12 @@ server-stop: $(VENV)/.installed-server ## end what `make server` has started; th
 
 test: lint tests ## check style and types, and run every test
 
-check: lint ## check style and types, and run the quick tests; for every commit
-	$(PYTEST) -m "not slow"
-
 # The makes of the tests would take the flags of this one.
 tests: $(VENV)/.installed-test ## run every test only
 	MAKEFLAGS= $(PYTEST)
+
+check: lint ## check style and types, and run the quick tests; for every commit
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-test ## check style and types only
 	ruff check .
