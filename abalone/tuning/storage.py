@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ from abalone.tuning.retry import retrying
 PLAN_ATTRIBUTE = "abalone"  # user attribute of a study that holds its plan
 CREATOR_ATTRIBUTE = "creator"  # user attribute of a study that names the process which opens its run
 STORAGE_VARIABLE = "ABALONE_STORAGE"
+CREATING_SECONDS = 2.0  # at most, from the creation of a study to its plan
+POLL_SECONDS = 0.05
 # Objects that a process may create at the same moment as another one: tables, two versions of their schema.
 CREATORS = 3
 JOURNAL = "studies.journal"  # the default storage: 4 ms per trial, where SQLite takes some 90
@@ -84,6 +87,7 @@ def open_study(plan: Plan, name: str, storage: str, worker: int = 0) -> optuna.S
         study = _create(plan, name, backend)
         if study is None:
             study = optuna.load_study(study_name=name, storage=backend)
+            _wait_for_plan(study)
             _check_plan(study, plan)
             # A process that joins a study must not draw what others have drawn. A new study stays reproducible.
             host = zlib.crc32(socket.gethostname().encode())
@@ -239,6 +243,13 @@ def _table_names(storage: str) -> list[str]:
             "such as sqlite:///studies.db, or no -P storage for the default journal file"
         )
     return names
+
+
+def _wait_for_plan(study: optuna.Study) -> None:
+    """Give the process that may be creating a study the time to write its plan, so that it is not begun twice."""
+    deadline = time.monotonic() + CREATING_SECONDS
+    while PLAN_ATTRIBUTE not in study.user_attrs and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def _check_plan(study: optuna.Study, plan: Plan) -> None:

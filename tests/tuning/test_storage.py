@@ -13,7 +13,7 @@ from tuning_helpers import JOURNAL, make_plan, run_trials, search_runs, tune
 
 from abalone.settings import UserError
 from abalone.tuning.optuna_logging import quiet_optuna
-from abalone.tuning.storage import PLAN_ATTRIBUTE, hide_password, open_storage, open_study
+from abalone.tuning.storage import CREATOR_ATTRIBUTE, PLAN_ATTRIBUTE, hide_password, open_storage, open_study
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,23 @@ def test_a_tracking_database_is_refused_as_storage_and_left_untouched(store, own
     assert (own_folder / "mlflow.db").read_bytes() == before
 
 
-def test_a_study_whose_creator_was_killed_is_completed(store):
+def test_a_study_that_another_process_is_creating_is_not_begun_twice(store, monkeypatch):
+    with quiet_optuna():
+        creator = optuna.create_study(storage=open_storage(JOURNAL), study_name="s")
+    creator.set_user_attr(CREATOR_ATTRIBUTE, "the other process")
+
+    def let_the_creator_go_on(seconds):
+        creator.enqueue_trial(make_plan().start())
+        creator.set_user_attr(PLAN_ATTRIBUTE, make_plan().as_attributes())
+
+    monkeypatch.setattr("abalone.tuning.storage.time.sleep", let_the_creator_go_on)
+    study = open_study(make_plan(), "s", JOURNAL)
+    assert study.user_attrs[CREATOR_ATTRIBUTE] == "the other process"
+    assert len(study.trials) == 1
+
+
+def test_a_study_whose_creator_was_killed_is_completed(store, monkeypatch):
+    monkeypatch.setattr("abalone.tuning.storage.CREATING_SECONDS", 0)
     with quiet_optuna():
         optuna.create_study(storage=open_storage(JOURNAL), study_name="s")
     study = open_study(make_plan(), "s", JOURNAL)
@@ -87,7 +103,8 @@ def test_a_study_whose_creator_was_killed_is_completed(store):
     assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [make_plan().start()]
 
 
-def test_a_study_of_another_program_is_refused_and_left_untouched(store):
+def test_a_study_of_another_program_is_refused_and_left_untouched(store, monkeypatch):
+    monkeypatch.setattr("abalone.tuning.storage.CREATING_SECONDS", 0)
     other = optuna.create_study(storage=open_storage(JOURNAL), study_name="s")
     other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     before = Path(JOURNAL).read_bytes()
