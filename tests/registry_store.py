@@ -119,6 +119,13 @@ def promote_one(task: str = "classification", **options: Any) -> Decision:
     return decision
 
 
+def replace_champion() -> None:
+    """Promote a candidate, ``first``, and then a better one, ``second``."""
+    for name, skill in (("first", 0.4), ("second", 0.6)):
+        candidate(name, skill)
+        promote_one()
+
+
 def version_with(alias: str, task: str = "classification") -> Any:
     """Return the version that holds an alias; MLflow raises if there is none."""
     return MlflowClient().get_model_version_by_alias(REGISTERED_MODELS[task], alias)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 from mlflow import MlflowClient
-from registry_store import CLASSIFIER, candidate, model_id_of, promote_one, runs_of
+from registry_store import CLASSIFIER, candidate, model_id_of, promote_one, replace_champion, runs_of
 from stores import copy_store, filling
 from warm_processes import PYTHON, warm_environment
 
@@ -85,9 +85,7 @@ def filled(tmp_path_factory, empty_database) -> Path:
     """Folder of a store with a champion and a previous one, and a better candidate."""
     folder = tmp_path_factory.mktemp("champions")
     with filling(folder, empty_database):
-        for name, skill in (("first", 0.4), ("second", 0.6)):
-            candidate(name, skill)
-            promote_one()
+        replace_champion()
         candidate("third", 0.8)
     return folder
 

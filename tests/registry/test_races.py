@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from registry_store import CLASSIFIER, PROMOTION_PAGE, candidate, experiment_id, promote_one, version_with
+from registry_store import (
+    CLASSIFIER,
+    PROMOTION_PAGE,
+    candidate,
+    experiment_id,
+    promote_one,
+    replace_champion,
+    version_with,
+)
 from stores import copy_store, filling
 
 from abalone.registry import decision, promotion
@@ -20,10 +28,8 @@ def filled(tmp_path_factory, empty_database) -> Path:
     """Folder of a store with two champions, one after the other, and a better candidate."""
     folder = tmp_path_factory.mktemp("champions")
     with filling(folder, empty_database):
-        for name, skill in (("first", 0.3), ("second", 0.5)):
-            candidate(name, skill)
-            promote_one()
-        candidate("third", 0.7)
+        replace_champion()
+        candidate("third", 0.8)
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from registry_store import CLASSIFIER, candidate, promote_one, refusals, say_nothing, version_with
+from registry_store import CLASSIFIER, candidate, promote_one, refusals, replace_champion, say_nothing, version_with
 from stores import copy_store, filling
 
 from abalone.registry.rollback import rollback
@@ -32,9 +32,7 @@ def filled(tmp_path_factory, empty_database) -> Path:
     """Folder of a store in which one champion has replaced another."""
     folder = tmp_path_factory.mktemp("champions")
     with filling(folder, empty_database):
-        for name, skill in (("first", 0.4), ("second", 0.6)):
-            candidate(name, skill)
-            promote_one()
+        replace_champion()
     return folder
 
 
