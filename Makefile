@@ -14,6 +14,7 @@ PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
 UV := uv pip install --quiet --python $(VENV)/bin/python
 # torch is installed from its pin in pyproject.toml, because its builds for CPU and for GPU have hashes of their own; by
 # pip, because its settings say which of them. What only its GPU build for Linux needs is left out of the lock with it.
+TORCH := $(shell grep -o 'torch==[^"]*' pyproject.toml)
 NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 # The page of the package itself has the API alone, so the packages below it are named.
 DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
@@ -43,10 +44,10 @@ server-stop: $(VENV)/.installed-server ## end what `make server` has started; th
 test: lint tests ## check style and types, and run every test
 
 # The makes of the tests would take the flags of this one.
-tests: $(VENV)/.installed-test ## run every test only
+tests: $(VENV)/.compiled ## run every test only
 	MAKEFLAGS= $(PYTEST)
 
-check: lint ## check style and types, and run the quick tests; for every commit
+check: lint $(VENV)/.compiled ## check style and types, and run the quick tests; for every commit
 	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-test ## check style and types only
@@ -95,11 +96,17 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) uv==0.13.9
 	$(UV) --require-hashes -r requirements.lock || $(PIP) --require-hashes -r requirements.lock
-	$(PIP) -e .
+	$(PIP) '$(TORCH)'
+	$(UV) -e . || $(PIP) -e .
 	touch $@
 
 $(VENV)/.installed-%: $(VENV)/.installed
 	$(UV) -e '.[$*]' || $(PIP) -e '.[$*]'
+	touch $@
+
+# Once, before each of the jobs compiles what all of them import. What cannot be imported, the run itself reports.
+$(VENV)/.compiled: $(VENV)/.installed-test
+	-python -m pytest --collect-only --quiet >/dev/null
 	touch $@
 
 .PHONY: help run ui server server-stop test tests check lint format mlproject lock notebook jupyter docs bench bench-quality pictures clean
