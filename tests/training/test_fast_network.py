@@ -1,12 +1,15 @@
-"""Flat parameters and the forward pass without module hooks."""
+"""Flat parameters and gradients without autograd."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abalone.training.fast_network import bare_forward, flatten, unflatten
+from abalone.training.fast_network import batch_gradient, flatten, unflatten
 
 
 @pytest.fixture
@@ -37,12 +40,26 @@ def test_flattened_parameters_are_views_and_get_their_own_storage_back(network, 
     assert all(p.grad is None for p in network.parameters())
 
 
-def test_the_bare_forward_pass_is_the_networks_own(network, x):
-    network.append(nn.Dropout(0.5))
-    forward = bare_forward(network)
-    for training in (False, True):
-        network.train(training)
+@pytest.mark.parametrize("criterion", [F.cross_entropy, F.mse_loss])
+@pytest.mark.parametrize("extra", [[], [nn.Dropout(0.5)], [nn.Tanh()]], ids=["ReLU", "dropout", "by autograd"])
+def test_gradients_are_those_of_autograd_bit_for_bit(criterion, extra):
+    network = nn.Sequential(nn.Linear(3, 17), nn.ReLU(), *extra, nn.Linear(17, 2))
+    x = torch.rand(33, 3)
+    labels = torch.randint(2, (33,)) if criterion is F.cross_entropy else torch.rand(33, 2)
+    plain = copy.deepcopy(network)
+    torch.manual_seed(0)
+    criterion(plain(x), labels).backward()
+
+    flat = flatten(network)
+    set_gradient = batch_gradient(network, criterion)
+    for _ in range(2):  # the second batch replaces the first
         torch.manual_seed(0)
-        expected = network(x)
-        torch.manual_seed(0)
-        assert torch.equal(forward(x), expected)
+        set_gradient(x, labels)
+    assert torch.equal(flat.grad, torch.cat([p.grad.flatten() for p in plain.parameters()]))
+
+
+def test_a_linear_layer_without_bias_is_trained_too():
+    network = nn.Sequential(nn.Linear(3, 2, bias=False))
+    flat = flatten(network)
+    batch_gradient(network, F.cross_entropy)(torch.ones(4, 3), torch.zeros(4, dtype=torch.int64))
+    assert flat.grad.any()
