@@ -164,36 +164,45 @@ def is_running(pid: int) -> bool:
 PROGRAM = """
 import os, sys, time
 from multiprocessing import set_executable
+from abalone import side_by_side
 from abalone.side_by_side import begin, run_all, worker_processes
 print("started", flush=True)
 set_executable(sys.argv[1])
+side_by_side.PRELOADED = ("torch",)
 with worker_processes(2):
     pids = set(run_all(os.getpid, [()] * 20))
     print(*pids, flush=True)
     begin(time.sleep, float(sys.argv[2]))()
 """
+COMMAND = """
+import sys
+from multiprocessing import set_executable
+from abalone import side_by_side
+from abalone.cli.program import main
+set_executable(sys.argv.pop(1))
+side_by_side.PRELOADED = ("torch",)
+main()
+"""
 
 
 def start(*command: str) -> subprocess.Popen:
-    """A real program that has no ``if __name__ == "__main__"``, in a session of its own."""
+    """A program that has no ``if __name__ == "__main__"``, in a session of its own."""
     variables = {**warm_environment(), "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, *command], stdout=pipe, stderr=pipe, text=True, env=variables, start_new_session=True
-    )
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=variables, start_new_session=True)
 
 
 def test_a_program_needs_no_guard_against_being_imported_again(tmp_path):
     Path("program.py").write_text(PROGRAM)
     for command in (["program.py", sys.executable, "0"], ["-c", PROGRAM, PYTHON, "0"]):
-        out, err = start(*command).communicate(timeout=120)
+        out, err = start(sys.executable, *command).communicate(timeout=120)
         assert re.fullmatch(r"started\n\d+ \d+\n", out) and not err, (command, out, err)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_parent(number):
     forked_from = sys.executable if number == signal.SIGINT else PYTHON
-    program = start("-c", PROGRAM, forked_from, "600")
+    program = start(sys.executable, "-c", PROGRAM, forked_from, "600")
     assert program.stdout.readline() == "started\n"
     pids = [int(word) for word in program.stdout.readline().split()]
     assert all(is_running(pid) for pid in pids)
@@ -208,7 +217,8 @@ def test_no_worker_outlives_its_parent(number):
 
 
 def test_ctrl_c_ends_a_command_and_its_workers_with_a_sentence(store):
-    program = start("-m", "abalone", "report", "--workers", "2", "--epochs", "1000")
+    options = ("--workers", "2", "--epochs", "1000")
+    program = start(PYTHON, "-c", COMMAND, sys.executable, "report", *options)
     assert "report: training 6 stages" in program.stdout.readline()
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does
     out, err = program.communicate(timeout=120)  # returns when the last process has closed its end of the pipe
