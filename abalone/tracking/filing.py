@@ -36,16 +36,16 @@ class Kept:
     Parameters
     ----------
     folder : Path
+    client : MlflowClient
+        Of the database in the folder.
     run : Run
     models : list of LoggedModel
-    metrics : list of Metric
-        Every point of every curve.
     """
 
     folder: Path
+    client: MlflowClient
     run: Run
     models: list[LoggedModel]
-    metrics: list[Metric]
 
     def files_of(self, owner: str) -> Path:
         """Folder of the files of a run or a model; looked for, because the folder may have been moved."""
@@ -80,10 +80,7 @@ def _read(folder: Path) -> Kept:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     [run] = client.search_runs(experiments, f"tags.`{RUN_TAG}` LIKE '%'")
     models = [client.get_logged_model(model_id) for model_id in _outputs(run)]
-    metrics = []
-    for name in run.data.metrics:
-        metrics += client.get_metric_history(run.info.run_id, name)
-    return Kept(folder, run, models, metrics)
+    return Kept(folder, client, run, models)
 
 
 def _file(kept: Kept) -> str:
@@ -179,13 +176,18 @@ def _metrics(client: MlflowClient, kept: Kept, run: Run, model_ids: Mapping[str,
     for model in kept.models:
         for metric in model.metrics or ():
             owners[metric.key, metric.step] = model_ids[model.model_id]
-    times = {}
-    for name in run.data.metrics:
-        for metric in client.get_metric_history(run.info.run_id, name):
-            times[metric.key, metric.step] = metric.timestamp
+    times = {(metric.key, metric.step): metric.timestamp for metric in _points(client, run)}
     points = []
-    for metric in kept.metrics:
+    for metric in _points(kept.client, kept.run):
         point = (metric.key, metric.step)
         time = times.get(point, metric.timestamp)
         points.append(Metric(metric.key, metric.value, time, metric.step, model_id=owners.get(point)))
+    return points
+
+
+def _points(client: MlflowClient, run: Run) -> list[Metric]:
+    """Every point of every curve of a run."""
+    points = []
+    for name in run.data.metrics:
+        points += client.get_metric_history(run.info.run_id, name)
     return points

@@ -22,7 +22,7 @@ from abalone.stages.stage import run_stage
 from abalone.tracking.filing import file_results
 from abalone.tracking.reachable import KEPT_RESULTS, ServerAway
 
-SETTINGS = load_settings("classify", {"epochs": 2})
+SETTINGS = load_settings("classify", {"epochs": 2, "batch_size": 500})
 
 
 @pytest.fixture
