@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from data_files import GOOD, OLD, YOUNG, write_rows
 from helpers import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from warm_processes import PYTHON, warm_environment
 
 from abalone.data.reading import FILE_COLUMNS, SHIPPED_FILE, SHIPPED_SHA256, DataError, Dataset, read
 from abalone.model.columns import MEASUREMENTS
@@ -57,7 +57,7 @@ def test_a_changed_shipped_file_is_refused(own_folder):
     changed = own_folder / "abalone" / "data" / SHIPPED_FILE.name
     changed.write_bytes(SHIPPED_FILE.read_bytes().replace(b"M,0.455", b"M,0.456", 1))
     code = "from abalone.data.reading import read; read('uci')"
-    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    failed = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, env=warm_environment())
     message = failed.stderr.splitlines()[-1]
     assert failed.returncode == 1
     assert f"DataError: data file {changed}: SHA-256" in message

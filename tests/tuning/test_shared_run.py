@@ -9,9 +9,11 @@ import mlflow
 import pytest
 from helpers import process_tags_with
 from mlflow import MlflowClient
+from stores import copy_store, filling
 from tuning_helpers import JOURNAL, make_plan, search_runs, tune
 
 from abalone.settings import UserError
+from abalone.stages.recorder import Result
 from abalone.tracking.processes import PROCESS_TAG
 from abalone.tracking.runs import RunOptions
 from abalone.tuning import shared_run as module
@@ -27,6 +29,24 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning
 DEAD = process_tags_with(pid=str(2**22 + 1))  # above Linux's highest process id
 ELSEWHERE = process_tags_with(host="elsewhere")
 SMALL = make_plan(epochs=1)
+CLOSED = "it's mine"
+
+
+@pytest.fixture(scope="module")
+def filled(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """Folder of a store with a study of two trials, and what ``tune`` returned."""
+    folder = tmp_path_factory.mktemp("closed")
+    with filling(folder, empty_database):
+        result, _, _ = tune(SMALL, trials=2, name=CLOSED)
+    return folder, result
+
+
+@pytest.fixture
+def closed(filled: tuple[Path, Result], store: str, own_folder: Path) -> Result:
+    """The closed study in the store of a test; returns its winner's result."""
+    folder, result = filled
+    copy_store(folder, own_folder)
+    return result
 
 
 def runs_of_studies() -> list:
@@ -37,22 +57,20 @@ def winners() -> list:
     return search_runs("tags.stage = 'tuned'")
 
 
-def test_a_command_that_continues_a_study_works_in_its_run(store):
-    tune(SMALL, trials=3, name="it's mine")
-    tune(SMALL, trials=6, name="it's mine")
+def test_a_command_that_continues_a_study_works_in_its_run(closed):
+    tune(SMALL, trials=4, name=CLOSED)
     [run] = runs_of_studies()
-    assert run.info.status == "FINISHED" and run.data.tags[CLOSED_TAG] == "6"
-    assert sum(value for name, value in run.data.metrics.items() if name.startswith("trials/")) == 6
+    assert run.info.status == "FINISHED" and run.data.tags[CLOSED_TAG] == "4"
+    assert sum(value for name, value in run.data.metrics.items() if name.startswith("trials/")) == 4
     parents = {trial.data.tags["mlflow.parentRunId"] for trial in search_runs("tags.stage = 'trial'")}
     assert parents == {run.info.run_id}
 
 
-def test_a_command_that_finds_a_study_closed_returns_its_winner_and_trains_nothing(store):
-    first, _, _ = tune(SMALL, trials=3)
-    second, _, _ = tune(SMALL, trials=3)
-    assert second.run_id == first.run_id and len(winners()) == 1
-    assert (second.stage, second.task, second.test_rows) == (first.stage, first.task, first.test_rows)
-    assert second.metrics == pytest.approx(dict(first.metrics))
+def test_a_command_that_finds_a_study_closed_returns_its_winner_and_trains_nothing(closed):
+    again, _, _ = tune(SMALL, trials=2, name=CLOSED)
+    assert again.run_id == closed.run_id and len(winners()) == 1
+    assert (again.stage, again.task, again.test_rows) == (closed.stage, closed.task, closed.test_rows)
+    assert again.metrics == pytest.approx(dict(closed.metrics))
     assert [run.info.status for run in runs_of_studies()] == ["FINISHED"]
 
 
@@ -79,19 +97,17 @@ def test_a_process_opens_the_run_itself_if_the_one_that_created_the_study_is_dea
         assert study.user_attrs[RUN_ATTRIBUTE] == run_id
 
 
-def test_a_study_whose_run_was_deleted_gets_a_new_one(store):
-    tune(SMALL, trials=2)
+def test_a_study_whose_run_was_deleted_gets_a_new_one(closed):
     MlflowClient().delete_run(runs_of_studies()[0].info.run_id)
-    tune(SMALL, trials=3)
+    tune(SMALL, trials=3, name=CLOSED)
     assert len(runs_of_studies()) == 1 and len(winners()) == 2
 
 
-def test_the_run_that_mlflow_run_opened_for_a_process_that_joins_is_one_of_a_worker(store, monkeypatch):
-    tune(SMALL, trials=2)
+def test_the_run_that_mlflow_run_opened_for_a_process_that_joins_is_one_of_a_worker(closed, monkeypatch):
     [run] = runs_of_studies()
     own = MlflowClient().create_run(run.info.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", own)
-    tune(SMALL, trials=3)
+    tune(SMALL, trials=3, name=CLOSED)
     tags = MlflowClient().get_run(own).data.tags
     assert tags["stage"] == "worker" and tags["mlflow.parentRunId"] == run.info.run_id
     assert len(runs_of_studies()) == 1
