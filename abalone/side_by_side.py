@@ -33,7 +33,7 @@ from abalone.setting_values import AUTO
 from abalone.settings import UserError
 
 MOST_WORKERS = 256
-PRELOADED = (  # by the fork server, all without MLflow; as text, because imports in the project go the other way
+PRELOADED = (  # by the fork server; as text, because imports in the project go the other way
     "abalone.claims.claims",
     "abalone.tracking.drawing",
     "abalone.training.ahead",
