@@ -19,7 +19,7 @@ from .distribution import THRESHOLDS, mean_rings, with_log_normal
 from .features import Derive, Prepare
 
 CONFIG_KEYS = {MLP: ("features", "dropout", "clip"), RING_ENSEMBLE: ("members",)}  # beside those that both have
-ENSEMBLE_ROWS_AT_ONCE = 1024  # keeps the hidden layers of an ensemble in the CPU cache
+ENSEMBLE_ROWS_AT_ONCE = 192  # keeps the hidden layers of an ensemble in the CPU cache
 
 
 def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int, dropout: float = 0.0) -> nn.Sequential:

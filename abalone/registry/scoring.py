@@ -29,7 +29,7 @@ from abalone.registry.loading import LoadedModel, load_champion
 from abalone.registry.table_files import digest, keep_copy, open_input, open_output, shown_source, skipped_file
 from abalone.settings import REGISTERED_MODELS, UserError
 
-LINES_AT_ONCE = 1_000  # with 3,000, two champions of `rings` need more than 500 MB
+LINES_AT_ONCE = 1_000  # with 3,000, two champions of `rings` need 10 MB more
 SKIPPED_HEADER = ("line", "problem", "row")
 
 
