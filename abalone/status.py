@@ -15,7 +15,7 @@ from mlflow.entities import Experiment, Run
 
 from abalone.metrics import METRICS
 from abalone.registry.splits import expected_split, left_out_text
-from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, holder
+from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, read_registered
 from abalone.settings import MODEL_KINDS, REGISTERED_MODELS, SELECTION, STAGES, TASKS
 from abalone.tracking import relocation
 from abalone.tracking.addresses import full_address, run_path, runs_path
@@ -125,11 +125,12 @@ def _champion(task: str) -> Fields | None:
     MLflow records no time for an alias. A rollback marks the version that loses it; undoing the rollback removes the
     mark, and then the time of registration is shown again.
     """
-    champion = holder(task, CHAMPION)
+    registered = read_registered(task)
+    champion = registered.holder(CHAMPION)
     if champion is None:
         return None
     since = _iso_time(champion.creation_timestamp)
-    previous = holder(task, PREVIOUS)
+    previous = registered.holder(PREVIOUS)
     if previous is not None and ROLLED_BACK in previous.tags:
         since = datetime.fromisoformat(previous.tags[ROLLED_BACK]).astimezone(UTC).isoformat(timespec="seconds")
     score = champion.tags.get("score")

@@ -16,7 +16,16 @@ from mlflow import MlflowClient
 
 from abalone.registry.loading import check_files
 from abalone.registry.model_page import describe_model
-from abalone.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLING_BACK, RegistryClient, holder, set_alias
+from abalone.registry.versions import (
+    CHAMPION,
+    PREVIOUS,
+    ROLLED_BACK,
+    ROLLING_BACK,
+    Registered,
+    RegistryClient,
+    read_registered,
+    set_alias,
+)
 from abalone.settings import REGISTERED_MODELS, UserError
 from abalone.tracking.addresses import Naming, link, registered_model_path, text_only, version_path
 from abalone.tracking.file_sums import FILES_TAG, unchecked_text
@@ -67,7 +76,7 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
     """
     with tracked_run("rollback", {"stage": "rollback"}, options) as run_id:
         client = RegistryClient()
-        swaps = {task: _read_swap(client, task) for task in tasks}
+        swaps = {task: _read_swap(task) for task in tasks}
         unchecked = _check_coming(client, swaps)
         for task, swap in swaps.items():
             _carry_out(client, REGISTERED_MODELS[task], swap)
@@ -76,12 +85,13 @@ def rollback(tasks: Sequence[str], say: Callable[[str], None], options: RunOptio
         say("\n\n".join([_describe(swaps, text_only), *unchecked]))
 
 
-def _read_swap(client: MlflowClient, task: str) -> Swap:
+def _read_swap(task: str) -> Swap:
     """What the rollback of a task has to do: what an earlier one left undone, or a new swap."""
     name = REGISTERED_MODELS[task]
-    champion = _required_version(task, CHAMPION)
-    previous = _required_version(task, PREVIOUS)
-    begun = client.get_registered_model(name).tags.get(ROLLING_BACK)
+    registered = read_registered(task)
+    champion = _required_version(name, registered, CHAMPION)
+    previous = _required_version(name, registered, PREVIOUS)
+    begun = registered.tags.get(ROLLING_BACK)
     if begun:
         swap = Swap(**json.loads(begun))
         # Otherwise it was killed before the first alias, or a promotion has come between.
@@ -132,8 +142,8 @@ def _describe(swaps: Mapping[str, Swap], named: Naming) -> str:
     return "\n\n".join(lines)
 
 
-def _required_version(task: str, alias: str) -> Any:
-    version = holder(task, alias)
+def _required_version(name: str, registered: Registered, alias: str) -> Any:
+    version = registered.holder(alias)
     if version is None:
-        raise UserError(f"{REGISTERED_MODELS[task]} has no version with the alias {alias}; nothing to roll back")
+        raise UserError(f"{name} has no version with the alias {alias}; nothing to roll back")
     return version

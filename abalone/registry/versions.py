@@ -39,6 +39,7 @@ class Registered:
         Its page; empty if it does not exist.
     aliases : mapping of str to int
         Version by alias.
+    tags : mapping of str to str
     versions : sequence of ModelVersion
         All of its versions.
     exists : bool
@@ -46,6 +47,7 @@ class Registered:
 
     description: str = ""
     aliases: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[Any] = ()
     exists: bool = False
 
@@ -66,6 +68,7 @@ def read_registered(task: str) -> Registered:
     return Registered(
         description=model.description or "",
         aliases=_numbers(model.aliases),
+        tags=model.tags,
         versions=versions(task),  # after the aliases, so that their versions are among them
         exists=True,
     )
