@@ -98,7 +98,7 @@ def test_virtualenv_finds_the_pins_and_runs(store, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_IGNORE_INSTALLED", "yes")
     monkeypatch.setenv("PIP_NO_DEPS", "yes")
     monkeypatch.setenv("PYTHONPATH", sysconfig.get_path("purelib"))  # for the run, which has those of this environment
-    done = mlflow_run("-e", "classify", "-P", "epochs=1", manager="virtualenv")
+    done = mlflow_run("-e", "status", manager="virtualenv")
     assert done.returncode == 0, done.stderr[-3000:]
     assert only_run().info.status == "FINISHED"
     would_install = set()
@@ -110,6 +110,7 @@ def test_virtualenv_finds_the_pins_and_runs(store, tmp_path, monkeypatch):
 
 def test_uv_installs_the_pins_and_runs(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs"))
+    monkeypatch.setenv("UV_LINK_MODE", "symlink")  # to uv's cache: a copy has more than a gigabyte
     if "PIP_FIND_LINKS" in os.environ:  # uv's own variable for the same thing
         monkeypatch.setenv("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
     done = mlflow_run("-e", "classify", "-P", "epochs=1", manager="uv")
@@ -120,4 +121,3 @@ def test_uv_installs_the_pins_and_runs(store, tmp_path, monkeypatch):
     versions = json.loads(subprocess.check_output([environment / "bin" / "python", "-c", code], text=True))
     installed = {f"{name.lower()}=={version.split('+')[0]}" for name, version in versions.items()}
     assert installed >= set(PACKAGES["pip"])
-    shutil.rmtree(environment)  # more than a gigabyte
