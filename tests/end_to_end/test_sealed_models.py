@@ -69,10 +69,10 @@ from abalone.stages.stage import run_stage
 from abalone.tracking.runs import RunOptions
 
 def log_stage(experiment, data):
-    run_stage("encode", load_settings("encode", {"data": data, "epochs": 8}), options=RunOptions(experiment))
+    run_stage("encode", load_settings("encode", {"data": data, "epochs": 3}), options=RunOptions(experiment))
 
 def log_rings(experiment, data):
-    few_steps = {"data": data, "epochs": 20, "members": 2, "average": 0.9}
+    few_steps = {"data": data, "epochs": 10, "members": 2, "average": 0.8}
     run_rings(load_settings("rings", few_steps), RunOptions(experiment))
 
 def load_champions():
