@@ -125,7 +125,7 @@ def become(command: dict) -> None:
     set_executable(sys.executable)
     searched = [command["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:1] = [] if command["arguments"][0] == "-I" else searched  # in place of this file's folder
-    if os.environ.pop("WARM_FIGURES", "") == "blank":
+    if os.environ.get("WARM_FIGURES") == "blank":
         FigureCanvasAgg.print_png = print_pixel
     # MLflow reads this variable when it is imported.
     logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "INFO"))
