@@ -141,10 +141,11 @@ _Direct = _Linear | _ReLU | _Dropout
 
 def _direct(layer: nn.Module) -> _Direct | None:
     """The layer by its kernels, if it is one of those that are known."""
-    if isinstance(layer, nn.Linear) and layer.bias is not None:
+    # By the type itself: a class that is derived from it may compute something else.
+    if type(layer) is nn.Linear and layer.bias is not None:
         return _Linear(layer)
-    if isinstance(layer, nn.ReLU):
+    if type(layer) is nn.ReLU:
         return _ReLU()
-    if isinstance(layer, nn.Dropout) and 0 < layer.p < 1:
+    if type(layer) is nn.Dropout and 0 < layer.p < 1:
         return _Dropout(layer)
     return None
