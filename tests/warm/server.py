@@ -24,6 +24,7 @@ import threading
 from contextlib import suppress
 from multiprocessing.spawn import set_executable
 from pathlib import Path
+from typing import NamedTuple
 
 MOST_FILES = 64  # of a command
 HIGH = 500  # number of a file, above those in use
@@ -50,24 +51,43 @@ LIBRARIES = (
 )
 
 
+class Running(NamedTuple):
+    """A command, and what tells that it or its client has ended: a pidfd, and the connection to the client."""
+
+    pid: int
+    ended: int
+    connection: socket.socket
+    leads: bool
+
+
 def wait_for_command(name: str, tests: int) -> dict:
     """Fork for each connection, and return in the forked process what to run, with its output in place."""
-    ended = os.pidfd_open(tests)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that watch
+    tests_ended = os.pidfd_open(tests)
+    running: list[Running] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0" + name)
         listener.listen()
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([listener, ended], [], [])
-            if ended in ready:
+            watched = [end for command in running for end in (command.ended, command.connection)]
+            ready, _, _ = select.select([listener, tests_ended, *watched], [], [])
+            if tests_ended in ready:
                 sys.exit()
-            connection, _ = listener.accept()
-            with connection:
-                if is_of_this_user(connection) and os.fork() == 0:
-                    listener.close()
-                    os.close(ended)
-                    return watch(connection)
+            running = [command for command in running if not has_ended(command, ready)]
+            if listener in ready:
+                connection, _ = listener.accept()
+                if not is_of_this_user(connection):
+                    connection.close()
+                    continue
+                _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
+                command = json.loads(connection.makefile().readline())
+                pid = os.fork()
+                if pid == 0:
+                    os.setpgid(0, 0)
+                    close_all(listener, connection, tests_ended, running)
+                    open_files(files, command["files"])
+                    return command
+                running.append(watch(pid, connection, files, command["leads"]))
 
 
 def is_of_this_user(connection: socket.socket) -> bool:
@@ -77,31 +97,37 @@ def is_of_this_user(connection: socket.socket) -> bool:
     return user == os.getuid()
 
 
-def watch(connection: socket.socket) -> dict:
-    """Fork once more and return in the new process; send its id and its exit status, or kill it with its client."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
-    command = json.loads(connection.makefile().readline())
-    pid = os.fork()
-    if pid == 0:
-        os.setpgid(0, 0)
-        connection.close()
-        open_files(files, command["files"])
-        return command
+def watch(pid: int, connection: socket.socket, files: list[int], leads: bool) -> Running:
+    """Send the client the id of its process."""
     os.setpgid(pid, pid)  # here too: a signal may come before the new process has done it
-    for file in (0, 1, 2, *files):
+    for file in files:
         os.close(file)
     with suppress(ConnectionError):  # the client was killed at once; see below
         connection.sendall(f"{pid}\n".encode())
-    ended = os.pidfd_open(pid)
-    ready, _, _ = select.select([ended, connection], [], [])
-    if ended not in ready:
-        kill = os.killpg if command["leads"] else os.kill
-        kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    if ended in ready:
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    os._exit(0)
+    return Running(pid, os.pidfd_open(pid), connection, leads)
+
+
+def has_ended(command: Running, ready: list) -> bool:
+    """Whether a command has ended, of which its client is told, or is killed here because its client has ended."""
+    if command.ended not in ready and command.connection not in ready:
+        return False
+    if command.ended not in ready:
+        kill = os.killpg if command.leads else os.kill
+        kill(command.pid, signal.SIGKILL)
+    _, status = os.waitpid(command.pid, 0)
+    with suppress(ConnectionError), command.connection:
+        command.connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os.close(command.ended)
+    return True
+
+
+def close_all(listener: socket.socket, connection: socket.socket, tests_ended: int, running: list[Running]) -> None:
+    """Close what a command must not keep open."""
+    os.close(tests_ended)
+    for command in running:
+        os.close(command.ended)
+    for other in (listener, connection, *(command.connection for command in running)):
+        other.close()
 
 
 def open_files(files: list[int], numbers: list[int]) -> None:
