@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -121,7 +122,9 @@ def test_how_to_browse_names_the_command_the_run_the_stages_and_the_leaderboards
     runs = f"  http://127.0.0.1:5000/#/experiments/{kept(run_id).info.experiment_id}/runs"
     mode = "?workflowType=machine_learning"
     assert heading == "Browse:"
-    assert command.endswith(f"mlflow ui --backend-store-uri sqlite:///{own_folder}/mlflow.db"), "for any folder"
+    program, *arguments = shlex.split(command)
+    assert Path(program).name == "mlflow"
+    assert arguments == ["ui", "--backend-store-uri", f"sqlite:///{own_folder}/mlflow.db"], "for any folder"
     assert [line for line in addresses if line.startswith("  ")] == [
         f"{runs}/{run_id}{mode}",
         f"{runs}{mode}&viewStateShareKey=stages",
