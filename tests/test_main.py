@@ -45,7 +45,7 @@ def test_main_goes_on_past_a_failed_stage_and_then_fails(store):
     assert files >= {"stages.json", "stages.md"}
     assert "lesson.png" in files, "dropout failed, but encode is there"
     assert not parent.data.metrics, "the best of many test scores is no score"
-    assert "mlflow ui" in said[-1]
+    assert " ui --backend-store-uri " in said[-1]
     assert parent.info.run_id in said[-1]
     assert sum(line.startswith(tuple(stages)) for line in said) == 4, "a progress line per stage"
 
@@ -74,7 +74,7 @@ def test_main_closes_with_its_table_even_if_the_report_fails(store, monkeypatch)
         run_main(stages, said.append, seeds=3)
     assert "| classify" in said[-1]
     assert "| the guide" in said[-1]
-    assert "mlflow ui" in said[-1]
+    assert " ui --backend-store-uri " in said[-1]
     assert "report FAILED: no report today" in said
 
 

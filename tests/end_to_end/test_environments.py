@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
@@ -23,11 +22,11 @@ PYENV = shutil.which("pyenv")
 CONDA_PYTHON, _, PACKAGES = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
 PYTHON = CONDA_PYTHON.removeprefix("python=")
 
-CONDA = """#!{python}
+CONDA = """#!/usr/bin/env python3
 import json, os, pathlib, sys
 home = pathlib.Path({home!r})
 with open(home / "calls.txt", "a") as calls:
-    print(*sys.argv[1:], file=calls)
+    print(json.dumps(sys.argv[1:]), file=calls)
 if sys.argv[1:3] == ["env", "list"]:
     print(json.dumps({{"envs": [str(path) for path in (home / "envs").glob("*")]}}))
 elif sys.argv[1:3] == ["env", "create"]:
@@ -46,7 +45,7 @@ def conda_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "bin").mkdir(parents=True)
     (home / "etc" / "profile.d").mkdir(parents=True)
     conda = home / "bin" / "conda"
-    conda.write_text(CONDA.format(python=sys.executable, home=str(home)))
+    conda.write_text(CONDA.format(home=str(home)))
     conda.chmod(conda.stat().st_mode | stat.S_IEXEC)
     script = CONDA_SH.format(home=home, bin=PROGRAMS)
     (home / "etc" / "profile.d" / "conda.sh").write_text(script)
@@ -72,7 +71,7 @@ def only_run() -> Run:
 def test_conda_is_the_default_and_gets_conda_yaml(store, conda_home):
     done = mlflow_run("-e", "classify", "-P", "epochs=1")
     assert done.returncode == 0, done.stderr
-    calls = [line.split() for line in (conda_home / "calls.txt").read_text().splitlines()]
+    calls = [json.loads(line) for line in (conda_home / "calls.txt").read_text().splitlines()]
     [create] = [call for call in calls if call[:2] == ["env", "create"]]
     assert Path(create[create.index("--file") + 1]).samefile(ROOT / "conda.yaml")
     run = only_run()

@@ -57,7 +57,7 @@ def test_every_command_works_in_such_a_folder_and_after_a_move(project):
     database, run_everything = commands_of_make_run(project)
     succeed(database, project)
     closing = succeed(f"{run_everything} {TINY}", project)
-    assert f"mlflow ui --backend-store-uri '{sqlite_uri(project / 'mlflow.db')}'" in closing
+    assert f" ui --backend-store-uri '{sqlite_uri(project / 'mlflow.db')}'" in closing
     succeed(
         f"{RUN} -e tune -P trials=2 -P epochs=1 -P study=small -P data='{project}/abalone/data/abalone.data'", project
     )

@@ -101,7 +101,7 @@ def test_a_study_killed_at_five_random_moments_ends_with_all_its_trials(store):
     assert len(finished) >= BATCH
     status, out, err = finish(start())
     assert status == 0, err
-    assert "study s: best val/log_loss" in out and "mlflow ui --backend-store-uri" in out
+    assert "study s: best val/log_loss" in out and " ui --backend-store-uri " in out
     study = assert_complete()
     assert sum("run_id" in trial.user_attrs for trial in study.trials if trial.state == TrialState.COMPLETE) > 0
     [winner] = search_runs("tags.stage = 'tuned' and attributes.status = 'FINISHED'")
