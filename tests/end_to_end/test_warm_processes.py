@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,11 @@ def test_it_does_not_outlive_a_kill(python):
     process.stdout.readline()
     process.kill()
     assert process.communicate(timeout=60) == ("", "")  # stdout ends when the last process that holds it has ended
+
+
+def test_one_that_was_killed_before_it_had_sent_its_command_harms_no_other(python):
+    for sent in (b"", b'.{"arguments": ['):
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.connect("\0" + warm_environment()["WARM_SERVER"])
+            killed.sendall(sent)
+    assert start(python, "-c", "print('alive')").communicate() == ("alive\n", "")

@@ -76,11 +76,10 @@ def wait_for_command(name: str, tests: int) -> dict:
             running = [command for command in running if not has_ended(command, ready)]
             if listener in ready:
                 connection, _ = listener.accept()
-                if not is_of_this_user(connection):
+                files, command = receive(connection)
+                if not command:
                     connection.close()
                     continue
-                _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
-                command = json.loads(connection.makefile().readline())
                 pid = os.fork()
                 if pid == 0:
                     os.setpgid(0, 0)
@@ -95,6 +94,21 @@ def is_of_this_user(connection: socket.socket) -> bool:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, user, _ = struct.unpack("3i", credentials)
     return user == os.getuid()
+
+
+def receive(connection: socket.socket) -> tuple[list[int], dict]:
+    """The files and the command that a client sends; none if it is another user's, or was killed before it sent all."""
+    if not is_of_this_user(connection):
+        return [], {}
+    files: list[int] = []
+    try:
+        _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
+        with connection.makefile() as sent:
+            return files, json.loads(sent.readline())
+    except (ConnectionError, json.JSONDecodeError):
+        for file in files:
+            os.close(file)
+        return [], {}
 
 
 def watch(pid: int, connection: socket.socket, files: list[int], leads: bool) -> Running:
