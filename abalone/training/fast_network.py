@@ -51,7 +51,8 @@ def batch_gradient(network: nn.Sequential, criterion: Criterion) -> Callable[[Te
     Parameters
     ----------
     network : nn.Sequential
-        Flattened. With another layer than Linear, ReLU and Dropout, autograd computes the gradients.
+        Flattened. With another layer than Linear, ReLU and Dropout, or one that is used twice, autograd computes the
+        gradients.
     criterion : callable
         ``F.cross_entropy`` or ``F.mse_loss``.
 
@@ -62,7 +63,7 @@ def batch_gradient(network: nn.Sequential, criterion: Criterion) -> Callable[[Te
     """
     layers = [_direct(layer) for layer in network]
     known = [layer for layer in layers if layer is not None]
-    if len(known) < len(layers):
+    if len(known) < len(layers) or len(set(network)) < len(layers):
         return partial(_by_autograd, network, criterion)
     return partial(_by_kernels, known, OUTPUT_GRADIENTS[criterion])
 

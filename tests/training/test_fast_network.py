@@ -63,3 +63,15 @@ def test_a_linear_layer_without_bias_is_trained_too():
     flat = flatten(network)
     batch_gradient(network, F.cross_entropy)(torch.ones(4, 3), torch.zeros(4, dtype=torch.int64))
     assert flat.grad.any()
+
+
+def test_a_layer_that_is_used_twice_gets_the_gradient_of_both_uses():
+    twice = nn.Linear(2, 2)
+    network = nn.Sequential(twice, nn.ReLU(), twice)
+    x = torch.rand(4, 2)
+    labels = torch.tensor([0, 1, 0, 1])
+    plain = copy.deepcopy(network)
+    F.cross_entropy(plain(x), labels).backward()
+    flat = flatten(network)
+    batch_gradient(network, F.cross_entropy)(x, labels)
+    assert torch.equal(flat.grad, torch.cat([p.grad.flatten() for p in plain.parameters()]))
