@@ -204,8 +204,8 @@ from abalone.registry.scoring import Summary
 peaks = []
 def add(summary, answers, add=Summary.add):
     add(summary, answers)
-    kilobytes = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
-    peaks.append(int(kilobytes) * 1024 / 1e6)
+    kilobytes = {line.split()[0]: int(line.split()[1]) for line in open("/proc/self/status") if "kB" in line}
+    peaks.append((kilobytes["VmHWM:"] - kilobytes["RssFile:"]) * 1024 / 1e6)
 Summary.add = add
 sys.argv[1:] = ["predict", "--input", "rows.csv", "--output", "scored.csv"]
 try:
@@ -220,15 +220,18 @@ MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-def test_a_million_rows_through_rings_need_less_than_500_megabytes(ring_champions):
-    """By the peak after 167,080 rows, and by how much it has grown since a quarter of them."""
+def test_a_million_rows_through_rings_need_less_than_400_megabytes(ring_champions):
+    """By the peak after 167,080 rows, and by how much it has grown since a quarter of them.
+
+    Of this, imports are 280. Pages of the files of libraries are not counted: how many there are, the system decides.
+    """
     Path("rows.csv").write_text(SHIPPED_FILE.read_text() * COPIES)
     env = {**environment(), **MALLOC, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0 and done.stdout.startswith(f"{4177 * COPIES} rows scored"), done.stderr
     early, late = [float(megabytes) for megabytes in done.stdout.split()[-2:]]
     growth_per_copy = (late - early) / (COPIES * 3 / 4)
-    assert late + growth_per_copy * (1_000_000 / 4177 - COPIES) < 500, (early, late)
+    assert late + growth_per_copy * (1_000_000 / 4177 - COPIES) < 400, (early, late)
     with open("scored.csv") as scored:
         header = next(scored).rstrip("\n").split(",")
         assert {"rings_median", "rings_high", "age_high", "outside_training_range", "regressor_version"} <= set(header)
