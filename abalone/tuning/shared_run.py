@@ -24,10 +24,10 @@ from mlflow.exceptions import MlflowException
 
 from abalone.settings import UserError
 from abalone.tracking.addresses import link, run_path
-from abalone.tracking.known_runs import find_run
+from abalone.tracking.known_runs import experiment_id_of, find_run
 from abalone.tracking.lookup import PARENT_TAG, find_experiment, study_runs
 from abalone.tracking.plain_errors import explain
-from abalone.tracking.processes import PROCESS_TAG, may_live, process_tags
+from abalone.tracking.processes import PROCESS_TAG, close_orphans, may_live, process_tags
 from abalone.tracking.run_logging import DESCRIPTION_TAG, log_tags
 from abalone.tracking.runs import MAX_ERROR_LENGTH, RunOptions, end_active_run, open_run
 from abalone.tracking.signals import defer_signals
@@ -104,10 +104,11 @@ def _join(run_id: str, tags: Mapping[str, str]) -> None:
     client = MlflowClient()
     client.update_run(run_id, status="RUNNING")
     log_tags(run_id, {**process_tags(), **tags})
+    close_orphans(experiment_id_of(run_id), run_id)  # the winner's, if a process was killed while it trained it
     # ``mlflow run`` has opened a run for this command.
     own = os.environ.pop("MLFLOW_RUN_ID", "")
     if own and own != run_id:
-        place = run_path(client.get_run(run_id).info.experiment_id, run_id)
+        place = run_path(experiment_id_of(run_id), run_id)
         about_worker = {
             "stage": WORKER_STAGE,
             "study": tags["study"],

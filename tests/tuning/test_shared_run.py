@@ -66,6 +66,14 @@ def test_a_command_that_continues_a_study_works_in_its_run(closed):
     assert parents == {run.info.run_id}
 
 
+def test_a_command_that_continues_a_study_marks_the_winner_whose_process_was_killed(closed):
+    [run] = runs_of_studies()
+    tags = {"stage": "tuned", "mlflow.parentRunId": run.info.run_id, **DEAD}
+    killed = MlflowClient().create_run(run.info.experiment_id, tags=tags)
+    tune(SMALL, trials=3, name=CLOSED)
+    assert MlflowClient().get_run(killed.info.run_id).info.status == "FAILED"
+
+
 def test_a_command_that_finds_a_study_closed_returns_its_winner_and_trains_nothing(closed):
     again, _, _ = tune(SMALL, trials=2, name=CLOSED)
     assert again.run_id == closed.run_id and len(winners()) == 1
