@@ -213,7 +213,7 @@ try:
 finally:
     print(peaks[len(peaks) // 4], peaks[-1])
 """
-COPIES = 40
+COPIES = 20
 # glibc keeps what was freed, a little more or less of it each time; so it returns it at once.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
 
@@ -221,7 +221,7 @@ MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 def test_a_million_rows_through_rings_need_less_than_400_megabytes(ring_champions):
-    """By the peak after 167,080 rows, and by how much it has grown since a quarter of them.
+    """By the peak after 83,540 rows, and by how much it has grown since a quarter of them.
 
     Of this, imports are 280. Pages of the files of libraries are not counted: how many there are, the system decides.
     """
