@@ -36,7 +36,7 @@ COMMANDS = {
     "promotion that changes nothing": ["promote", "--task", "classification"],
     "better stage": ["encode", "--epochs", "4", "--features", ",".join(FEATURES).replace(" ", "_")],
     "promotion of a better model": ["promote", "--task", "classification"],
-    "rings": ["rings", "--epochs", "1"],
+    "rings": ["rings", "--epochs", "1", "--members", "2"],
     "study of one batch": [*STUDY, "--trials", str(BATCH)],
     "study of two batches": [*STUDY, "--trials", str(2 * BATCH)],
 }

@@ -141,15 +141,13 @@ def rounded(value: float) -> re.Pattern:
     return re.compile(re.escape(f"{value:.5f}"[:5]))
 
 
-def test_the_printed_address_shows_the_stages_in_the_guides_order(page):
+def test_the_printed_address_shows_the_stages_in_the_guides_order_and_each_view_its_runs_and_columns(page):
     expect_runs(page, [*STAGES])
     for number in range(len(STAGES), len(STAGES) + len(BEYOND)):
         expect(row(page, number).get_by_role("link", name=re.compile("|".join(BEYOND)))).to_be_visible()
     expect(page.get_by_role("columnheader", name="test/accuracy").first).to_be_in_viewport()
     expect(page.get_by_role("link", name="Model registry")).to_be_visible()  # the mode is that of training
 
-
-def test_each_view_of_the_menu_shows_its_runs_and_its_columns(page):
     for view, (names, columns) in VIEWS.items():
         assert f"`{view}`" in BROWSE
         choose_view(page, view)
@@ -157,13 +155,11 @@ def test_each_view_of_the_menu_shows_its_runs_and_its_columns(page):
         for column in columns:
             expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_in_viewport()
 
-
-def test_the_curves_of_the_three_stages_share_charts(page):
     choose_view(page, "curves")
     expect_runs(page, OVERFITTING)
     page.locator("label", has=page.locator('input[value="CHART"]')).click()
     chart = page.get_by_text("loss/train vs loss/val vs loss/test", exact=True)
-    expect(chart).to_be_visible()
+    expect(chart).to_be_visible()  # of all three
     for name in OVERFITTING[:2]:
         expect(page.get_by_text(f"{name} (loss/test)", exact=True).first).to_be_visible()
 
@@ -199,35 +195,32 @@ def test_models_bear_the_names_of_stages_and_the_registry_leads_to_a_champion_an
     expect(page.locator(f'a[href*="{runs["rings"].info.run_id}"]').first).to_be_visible()
 
 
-def test_the_page_of_a_promotion_names_every_candidate_and_its_score(page, runs):
-    show_all_runs(page)
-    open_run(page, "promote classification")
-    for name in ("rings", "dropout", "encode"):
-        expect(page.get_by_role("cell", name=name, exact=True).first).to_be_visible()
-        expect(page.get_by_text(rounded(runs[name].data.metrics["val/log_loss"])).first).to_be_visible()
-
-
-def test_the_verdicts_of_the_report_stand_in_the_pane_of_artifacts(page):
-    show_all_runs(page)
-    open_run(page, "report")
-    page.get_by_role("tab", name="Artifacts").click()
-    page.get_by_text("report.html", exact=True).first.click()
-    report = page.frame_locator("iframe").first
-    expect(report.get_by_role("columnheader", name="verdict").first).to_be_in_viewport()
-    expect(report.get_by_role("cell", name=re.compile("supported|undecided|not judged")).first).to_be_in_viewport()
-
-
-def test_main_is_unfolded_in_the_plain_list_and_its_page_links_the_stages_and_has_the_lesson(page, runs):
+def test_main_is_unfolded_in_the_plain_list_which_leads_to_its_page_a_promotion_and_the_report(page, runs):
     show_all_runs(page)
     expect(row(page, 0).get_by_role("link", name="main", exact=True)).to_be_visible()
     for name in STAGES:
         expect(page.get_by_role("link", name=name, exact=True).last).to_be_visible()
+    plain_list = page.url
 
     open_run(page, "main")
     expect(page.locator(f'a[href*="{runs["encode"].info.run_id}"]').first).to_be_visible()
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("lesson.png", exact=True).first.click()
     expect_picture(page)
+
+    page.goto(plain_list)
+    open_run(page, "promote classification")
+    for name in ("rings", "dropout", "encode"):
+        expect(page.get_by_role("cell", name=name, exact=True).first).to_be_visible()
+        expect(page.get_by_text(rounded(runs[name].data.metrics["val/log_loss"])).first).to_be_visible()
+
+    page.goto(plain_list)
+    open_run(page, "report")
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("report.html", exact=True).first.click()
+    report = page.frame_locator("iframe").first
+    expect(report.get_by_role("columnheader", name="verdict").first).to_be_in_viewport()
+    expect(report.get_by_role("cell", name=re.compile("supported|undecided|not judged")).first).to_be_in_viewport()
 
 
 def click_until_there(page: Page, link: Locator, address: str) -> None:
