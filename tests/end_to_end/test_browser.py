@@ -228,7 +228,7 @@ def click_until_there(page: Page, link: Locator, address: str) -> None:
     for _ in range(5):
         link.click()
         with suppress(PlaywrightTimeoutError):
-            page.wait_for_url(lambda url: address in url, timeout=10_000)
+            page.wait_for_url(lambda url: address in url, timeout=3_000)
             return
 
 
