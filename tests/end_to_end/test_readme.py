@@ -121,10 +121,11 @@ def rows(text: str) -> list[list[str]]:
 def server(command: str, port: int, folder: Path) -> Iterator[None]:
     """Start a server and wait until it listens; in the end, stop it and every process that it started."""
     assert not listens(port), f"port {port} is in use by another program"
+    shell, variables = warm_shell(f"exec {command}")
     process = subprocess.Popen(
-        ["bash", "-c", f"source .venv/bin/activate; {command}"],
+        shell,
         cwd=folder,
-        env=clean(),
+        env=clean() | variables,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
