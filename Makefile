@@ -18,8 +18,8 @@ TORCH := $(shell grep -o 'torch==[^"]*' pyproject.toml)
 NOT_LOCKED := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 # The page of the package itself has the API alone, so the packages below it are named.
 DOCUMENTED := abalone abalone.settings $(subst /,.,$(patsubst %/__init__.py,%,$(wildcard abalone/*/__init__.py)))
-# Each file is one job, in the order of tests/conftest.py: the long ones first. A third process on two cores would find
-# some idle time, but it took a quarter more CPU time in all.
+# Each file is one job, in the order of tests/conftest.py: the long ones first. Two processes keep two cores busy; a
+# third took more CPU time from both than it found idle.
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
