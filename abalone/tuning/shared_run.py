@@ -104,11 +104,12 @@ def _join(run_id: str, tags: Mapping[str, str]) -> None:
     client = MlflowClient()
     client.update_run(run_id, status="RUNNING")
     log_tags(run_id, {**process_tags(), **tags})
-    close_orphans(experiment_id_of(run_id), run_id)  # the winner's, if a process was killed while it trained it
+    experiment_id = experiment_id_of(run_id)
+    close_orphans(experiment_id, run_id)  # the winner's, if a process was killed while it trained it
     # ``mlflow run`` has opened a run for this command.
     own = os.environ.pop("MLFLOW_RUN_ID", "")
     if own and own != run_id:
-        place = run_path(experiment_id_of(run_id), run_id)
+        place = run_path(experiment_id, run_id)
         about_worker = {
             "stage": WORKER_STAGE,
             "study": tags["study"],
