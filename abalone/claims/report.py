@@ -95,10 +95,21 @@ def _log_report(
         texts={"report.md": text, "report.html": html_page(text)},
         figures={},
         images=images,
-        tables={"claims.json": table.join(details.drop(columns="claim"))},
+        tables={"claims.json": table.join(details.drop(columns="claim")), "scores.json": _scores_table(measured)},
     )
     report_link = link("report.html", find_run_path(run_id, "artifacts/report.html"))
     tags[DESCRIPTION_TAG] = run_page(found, measured, report_link, dataset.understood)
     tags["dataset"] = dataset.sha256[:12]
     tags |= environment_tags()
     log_tags(run_id, tags)
+
+
+def _scores_table(measured: Measured) -> pd.DataFrame:
+    """The measures of each stage on each seed, a row for each; those of the other task stay empty."""
+    by_stage = []
+    for stage, values in measured.items():
+        numbers = {name: of_seeds for name, of_seeds in values.items() if of_seeds.ndim == 1}
+        of_stage = pd.DataFrame(numbers).rename_axis("seed").reset_index()
+        of_stage.insert(0, "stage", stage)
+        by_stage.append(of_stage)
+    return pd.concat(by_stage, ignore_index=True)

@@ -21,6 +21,7 @@ from abalone.claims.verdicts import findings, judge, leave_unjudged
 from abalone.data.reading import read
 from abalone.settings import STAGES, load_settings
 from abalone.tracking.drawing import draw
+from abalone.tracking.logged_tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +232,8 @@ def test_the_report_is_a_tracked_run(store):
     [run] = client.search_runs([client.get_experiment_by_name("abalone").experiment_id])
     run_id = run.info.run_id
     files = {item.path for item in client.list_artifacts(run_id)}
-    assert files >= {"report.md", "report.html", "claims.json", "claim_1.png", f"claim_{len(CLAIMS)}.png"}
+    assert files >= {"report.md", "report.html", "claims.json", "scores.json"}
+    assert files >= {"claim_1.png", f"claim_{len(CLAIMS)}.png"}
     assert run.info.status == "FINISHED"
     page = run.data.tags["mlflow.note.content"]
     assert "Three layers beat two" in page
@@ -244,5 +246,9 @@ def test_the_report_is_a_tracked_run(store):
         "The encoded network overfits",
         "needs more than 5 epochs; there were 2",
     ]
+    scores = read_table(run_id, "scores.json")
+    assert [*zip(scores["stage"], scores["seed"])] == [(stage, seed) for stage in STAGES for seed in range(3)]
+    [deepen, classify] = [scores[scores["stage"] == stage]["accuracy"].mean() for stage in ("deepen", "classify")]
+    assert f"{deepen - classify:+.4f}" == table["data"][0][2].split(" ")[0]
     assert run.data.params == {"seeds": "3", "epochs": "2", "data": "uci", "units": "file", "target": "auto"}
     assert re.search(r"Three layers beat two.*\d\.\d CPU seconds of training, \d\.\d of scoring", said[-1], re.DOTALL)

@@ -34,6 +34,7 @@ SMALL = {
     "mlflow run . -e tune --env-manager local --experiment-name abalone -P base": "-P epochs=2 -P trials=17",
     "python -m abalone regress": "--epochs 2",
     "mlflow run . -e report": "-P seeds=3 -P epochs=2",
+    "make ui": 'PATH="$PATH"',  # or it would put the environment's own Python first, which starts cold
 }
 SERVERS = {"make ui": 5000, "mlflow models serve": 5001}  # commands that do not end, and the ports they listen on
 
@@ -82,15 +83,16 @@ def test_make_run_tracks_every_stage_in_its_experiment_and_ends_with_one_table(m
 
 def run_line(command: str, folder: Path, servers: ExitStack) -> None:
     """Run one line of a block; a server stays until ``servers`` closes."""
+    options = [options for start, options in SMALL.items() if command.startswith(start)]
+    small = " ".join([command, *options])
     for start, port in SERVERS.items():
         if command.startswith(start):
-            servers.enter_context(server(command, port, folder))
+            servers.enter_context(server(small, port, folder))
             return
     if command == "make test":  # this test is a part of it
         run(["make", "--dry-run", "test"], folder)
     elif command and command != "make run":  # which the fixture ``made`` is
-        small = [options for start, options in SMALL.items() if command.startswith(start)]
-        shell, variables = warm_shell(" ".join([command, *small]))
+        shell, variables = warm_shell(small)
         run(shell, folder, **variables)
 
 

@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import threading
+import weakref
 from contextlib import suppress
 from multiprocessing.spawn import set_executable
 from pathlib import Path
@@ -188,6 +189,12 @@ def run_to_the_end(arguments: list[str]) -> None:
     os._exit(status & 0xFF)
 
 
+def skip_finalizers() -> None:
+    """Have no object of the libraries finalized when a command ends: torch's take as long as a short command."""
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False
+
+
 def run(arguments: list[str]) -> None:
     """Do what ``python`` does with these arguments; ``-I`` is heard before, and other flags are not."""
     start = min(arguments.index(option) for option in ("-m", "-c") if option in arguments)
@@ -209,6 +216,7 @@ if __name__ == "__main__":
 
     share_statements()
     compile_statements()
+    skip_finalizers()
     gc.freeze()
     gc.enable()
     command = wait_for_command(sys.argv[1], int(sys.argv[2]))
