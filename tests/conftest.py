@@ -22,19 +22,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # as on the command line: beside 
 MEMORY = Path("/dev/shm")  # where Linux has one
 LEAST_MEMORY = 8e9  # bytes free there: one test installs the pins, which take gigabytes
 LONGEST = "test_readme.py"
-ABSENT = ("dbruntime", "pyspark")  # MLflow looks for them wherever Python does, a dozen times for a run
 RUNS = ("registry", "stages", "tests", "tuning")  # folders whose tests train or log models where they have a store
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Put temporary folders into memory: a test of the store commits a hundred times, and a disk takes its time.
 
-    Garbage is searched for as seldom as in a command, and ``ABSENT`` not at all.
+    Garbage is searched for as seldom as in a command.
     """
     from abalone.cli.program import collect_less_garbage
 
     collect_less_garbage()
-    sys.modules.update(dict.fromkeys(ABSENT))
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > LEAST_MEMORY:
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None

@@ -83,16 +83,16 @@ def test_make_run_tracks_every_stage_in_its_experiment_and_ends_with_one_table(m
 
 def run_line(command: str, folder: Path, servers: ExitStack) -> None:
     """Run one line of a block; a server stays until ``servers`` closes."""
-    options = [options for start, options in SMALL.items() if command.startswith(start)]
-    small = " ".join([command, *options])
+    small = [options for start, options in SMALL.items() if command.startswith(start)]
+    shortened = " ".join([command, *small])
     for start, port in SERVERS.items():
         if command.startswith(start):
-            servers.enter_context(server(small, port, folder))
+            servers.enter_context(server(shortened, port, folder))
             return
     if command == "make test":  # this test is a part of it
         run(["make", "--dry-run", "test"], folder)
     elif command and command != "make run":  # which the fixture ``made`` is
-        shell, variables = warm_shell(small)
+        shell, variables = warm_shell(shortened)
         run(shell, folder, **variables)
 
 
